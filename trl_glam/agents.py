@@ -1,0 +1,220 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""Who acts: a scoring policy, a random choice, the demonstrator, or a mixture of two.
+
+An agent answers a list of observations with a list of decisions, nothing more; `rollout/runner.py` steps the environments.
+Baselines with their own learning (DRRN, Symbolic-PPO) are agents too and live in `trl_glam/baselines/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+
+from .envs.bot import BabyAIDemonstrator
+from .policy.scoring_policy import ScoringPolicy, choose
+from .types import Decision, Observation
+
+
+class Agent:
+    """
+    Base class of everything that acts.
+
+    An agent with memory keys it by `observation.slot` and clears it at `observation.step == 0`.
+    """
+
+    name = "agent"
+
+    def bind(self, slot: int, env: gym.Env) -> None:
+        """
+        Learn which environment runs in a slot. Called before the slot's first episode there; most agents need nothing.
+
+        Args:
+            slot (`int`):
+                Local index of the slot.
+            env (`gym.Env`):
+                The environment, already reset.
+        """
+
+    def act(
+        self, observations: Sequence[Observation], generators: Sequence[np.random.Generator], greedy: bool = False
+    ) -> list[Decision]:
+        """
+        Choose an action for every observation.
+
+        Args:
+            observations (`list[Observation]`):
+                Observations of running episodes, at most one a slot.
+            generators (`list[np.random.Generator]`):
+                One generator per observation, owned by its episode: draws never depend on the other observations.
+            greedy (`bool`, *optional*, defaults to `False`):
+                Take the most probable action instead of drawing one.
+
+        Returns:
+            `list[Decision]`: one decision per observation, in order.
+        """
+        raise NotImplementedError
+
+
+class ScoringAgent(Agent):
+    """
+    A [`ScoringPolicy`] as an agent.
+
+    While the weights stand still, a (prompt, admissible actions) pair is computed once and remembered: small worlds repeat
+    themselves a lot. Call [`~ScoringAgent.forget`] when the weights change.
+
+    Args:
+        policy ([`ScoringPolicy`]):
+            Packs the prompts.
+        model (`torch.nn.Module`, *optional*):
+            The module whose `forward` computes them: the policy itself, or the policy as wrapped for DDP, DeepSpeed or FSDP.
+        batch_size (`int`, *optional*, defaults to `64`):
+            Prompts per forward.
+        lockstep (`bool`, *optional*, defaults to `False`):
+            Issue the same number of forwards whatever is remembered or still running, as ranks that share parameters
+            (ZeRO-3, FSDP) must.
+    """
+
+    name = "policy"
+
+    def __init__(
+        self, policy: ScoringPolicy, model: nn.Module | None = None, batch_size: int = 64, lockstep: bool = False
+    ) -> None:
+        self.policy = policy
+        self.model = policy if model is None else model
+        self.batch_size = batch_size
+        self.lockstep = lockstep
+        self.num_computed = 0
+        self.num_asked = 0
+        self._known: dict[tuple[str, tuple[str, ...]], tuple[np.ndarray, float]] = {}
+
+    @property
+    def template(self):
+        return self.policy.prompt_template
+
+    def forget(self) -> None:
+        """Drop what was computed with the previous weights."""
+        self._known.clear()
+
+    def act(
+        self, observations: Sequence[Observation], generators: Sequence[np.random.Generator], greedy: bool = False
+    ) -> list[Decision]:
+        outputs = self.evaluate([(o.prompt, o.admissible_actions) for o in observations])
+        return [
+            Decision(index=choose(log_probs, generator, greedy), log_probs=log_probs, value=value)
+            for (log_probs, value), generator in zip(outputs, generators, strict=True)
+        ]
+
+    @torch.no_grad()
+    def evaluate(
+        self, rows: Sequence[tuple[str, tuple[str, ...]]], num_forwards: int | None = None
+    ) -> list[tuple[np.ndarray, float]]:
+        """
+        Log-probabilities and value of prompts.
+
+        Args:
+            rows (`list[tuple[str, tuple[str, ...]]]`):
+                (prompt, admissible actions) pairs; an empty tuple of actions asks for the value alone.
+            num_forwards (`int`, *optional*):
+                Number of forwards to issue in lockstep; `ceil(len(rows) / batch_size)` if not given.
+
+        Returns:
+            `list[tuple[np.ndarray, float]]`: per row the float32 log-probabilities of shape `(num_admissible,)` and the value.
+        """
+        self.num_asked += len(rows)
+        new = list(dict.fromkeys(row for row in rows if row not in self._known))
+        self.num_computed += len(new)
+        # Rows of like length share a forward, so that little of it is padding.
+        new.sort(key=lambda row: len(row[0]))
+        batches = [new[start : start + self.batch_size] for start in range(0, len(new), self.batch_size)]
+        if self.lockstep:
+            wanted = -(-len(rows) // self.batch_size) if num_forwards is None else num_forwards
+            batches += [[rows[0] if rows else ("", ())]] * (wanted - len(batches))
+        training = self.model.training
+        self.model.eval()
+        for batch in batches:
+            packed = self.policy.pack([prompt for prompt, _ in batch], [list(actions) for _, actions in batch])
+            output = self.model(packed.to(self.policy.device))
+            all_log_probs = output.logits.log_softmax(-1).cpu().numpy() if output.logits.shape[1] else None
+            values = output.values.cpu().tolist()
+            for i, row in enumerate(batch):
+                log_probs = all_log_probs[i, : len(row[1])].copy() if row[1] else np.zeros(0, dtype=np.float32)
+                self._known[row] = (log_probs, values[i])
+        self.model.train(training)
+        return [self._known[row] for row in rows]
+
+
+class RandomAgent(Agent):
+    """Uniform over the admissible actions."""
+
+    name = "random"
+
+    def act(
+        self, observations: Sequence[Observation], generators: Sequence[np.random.Generator], greedy: bool = False
+    ) -> list[Decision]:
+        decisions = []
+        for observation, generator in zip(observations, generators, strict=True):
+            n = len(observation.admissible_actions)
+            log_probs = np.full(n, -np.log(n), dtype=np.float32)
+            # There is no most probable action: a "greedy" random agent still draws.
+            decisions.append(Decision(index=int(generator.integers(n)), log_probs=log_probs))
+        return decisions
+
+
+class BotAgent(Agent):
+    """BabyAI's demonstrator; asks the environment itself, so it works on BabyAI-Text levels only."""
+
+    name = "bot"
+
+    def __init__(self) -> None:
+        self._envs: dict[int, gym.Env] = {}
+        self._bots: dict[int, BabyAIDemonstrator] = {}
+
+    def bind(self, slot: int, env: gym.Env) -> None:
+        self._envs[slot] = env
+
+    def act(
+        self, observations: Sequence[Observation], generators: Sequence[np.random.Generator], greedy: bool = False
+    ) -> list[Decision]:
+        decisions = []
+        for observation in observations:
+            if observation.step == 0:
+                self._bots[observation.slot] = BabyAIDemonstrator(self._envs[observation.slot])
+            decisions.append(Decision(index=self._bots[observation.slot].act()))
+        return decisions
+
+
+class MixtureAgent(Agent):
+    """
+    The first agent, replaced by the second with a fixed probability at every step.
+
+    Args:
+        first ([`Agent`]):
+            Acts most of the time.
+        second ([`Agent`]):
+            Acts otherwise, for example [`RandomAgent`].
+        probability (`float`):
+            Probability of the second agent, in `[0, 1]`.
+    """
+
+    def __init__(self, first: Agent, second: Agent, probability: float) -> None:
+        self.first = first
+        self.second = second
+        self.probability = probability
+        self.name = f"{first.name}+{probability:g}*{second.name}"
+
+    def bind(self, slot: int, env: gym.Env) -> None:
+        self.first.bind(slot, env)
+        self.second.bind(slot, env)
+
+    def act(
+        self, observations: Sequence[Observation], generators: Sequence[np.random.Generator], greedy: bool = False
+    ) -> list[Decision]:
+        coins = [generator.random() < self.probability for generator in generators]
+        # Both are asked everywhere: the demonstrator follows the episode only if it sees every step.
+        first = self.first.act(observations, generators, greedy)
+        second = self.second.act(observations, generators, greedy)
+        return [b if coin else a for a, b, coin in zip(first, second, coins, strict=True)]

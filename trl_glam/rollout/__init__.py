@@ -1,0 +1,9 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""Stepping environments, and what a rollout becomes: the one loop, the buffer, and advantages."""
+
+from .buffer import Rollout, minibatches
+from .gae import compute_gae
+from .runner import ListedEpisodes, Runner, SeededEpisodes, Sink
+
+
+__all__ = ["ListedEpisodes", "Rollout", "Runner", "SeededEpisodes", "Sink", "compute_gae", "minibatches"]
