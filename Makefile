@@ -1,0 +1,67 @@
+# Every target sets up what it needs in .venv and skips what is done.
+#   make demo         train a real model by PPO on BabyAI-Text and show what it learned
+#   make test         all tests that are not slow    make test-slow   the slow ones (real models, minutes each)
+#   make quality      ruff and mypy                  make format      let ruff rewrite
+#   make bench        speed, JSON in outputs/bench
+# Another environment, whose torch is kept: make demo VENV=/path/to/environment
+# Another torch (PyTorch's CPU index avoids the CUDA libraries): make demo TORCH="torch==2.13.0 --index-url URL"
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+PY = $(VENV)/bin/python
+RUN_STAMP = $(VENV)/.trl-glam-run
+DEV_STAMP = $(VENV)/.trl-glam-dev
+# Two cores and several processes: one thread each, or they fight.
+TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
+
+.PHONY: demo test test-slow quality format bench install install-dev clean
+
+demo: $(RUN_STAMP)
+	$(PY) -m trl_glam demo
+
+test: $(DEV_STAMP)
+	$(TEST_ENV) $(PY) -m pytest -q -n 2 --dist worksteal
+
+test-slow: $(DEV_STAMP)
+	$(TEST_ENV) $(PY) -m pytest -q -m slow
+
+quality: $(DEV_STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(DEV_STAMP)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(RUN_STAMP)
+	mkdir -p outputs/bench
+	$(PY) benchmarks/env_speed.py --output outputs/bench/env_speed.json
+	$(PY) benchmarks/scoring_speed.py --output outputs/bench/scoring_speed.json
+
+install: $(RUN_STAMP)
+install-dev: $(DEV_STAMP)
+
+# torch comes first and is then left alone: a torch that is already there stays, whatever its version.
+$(PY):
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trl_glam needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.trl-glam-torch: | $(PY)
+	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install $(TORCH)
+	touch $@
+
+$(VENV)/.trl-glam-constraints: constraints.txt | $(VENV)/.trl-glam-torch
+	grep -v '^torch==' constraints.txt > $@
+
+$(RUN_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
+	$(PY) -m pip install -e '.[local]' -c $(VENV)/.trl-glam-constraints
+	touch $@
+
+$(DEV_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
+	$(PY) -m pip install -e '.[local,test,dev]' -c $(VENV)/.trl-glam-constraints
+	touch $@ $(RUN_STAMP)
+
+clean:
+	rm -rf build dist outputs .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,71 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""`trl-glam COMMAND ...`: finds the command's file in this folder, imports it alone and calls its `main`.
+
+Nothing heavy is imported before the command is known, so that `trl-glam --help` answers at once. A command parses its
+own arguments (`trl-glam COMMAND --help`). `InvalidInputError` becomes one line on stderr and exit code 2; any other
+exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+
+from trl_glam.types import InvalidInputError
+
+
+COMMANDS = {
+    "models": "list and fetch the models that come through the package index",
+    "env": "print versions and hardware, for bug reports",
+}
+
+
+def help_text() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [
+        "usage: trl-glam COMMAND ...   (trl-glam COMMAND --help lists a command's arguments)",
+        "",
+        "Online RL of a language model that chooses among given actions in a text environment.",
+        "",
+        *(f"  {name:<{width}}{line}" for name, line in COMMANDS.items()),
+        "",
+        f"  {'--version':<{width}}print the version",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Runs one command.
+
+    Args:
+        argv (`list[str]`, *optional*):
+            Arguments without the program's name; the process's own by default.
+
+    Returns:
+        `int`: the exit code: the command's own, 2 for a wrong input, 130 after Ctrl-C.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        print(help_text(), file=sys.stderr)
+        return 2
+    command, *rest = argv
+    if command in ("-h", "--help"):
+        print(help_text())
+        return 0
+    if command == "--version":
+        print(f"trl-glam {importlib.metadata.version('trl-glam')}")
+        return 0
+    if command not in COMMANDS:
+        print(f"trl-glam: unknown command {command!r}; allowed: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"trl_glam.cli.{command.replace('-', '_')}")
+    try:
+        return module.main(rest)
+    except InvalidInputError as error:
+        print(f"trl-glam {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"trl-glam {command}: interrupted", file=sys.stderr)
+        return 130
