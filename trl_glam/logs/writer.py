@@ -1,0 +1,268 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""Writes an interaction log while environments are stepped: zstd Parquet shards of whole episodes.
+
+A shard grows by being written anew, whole, under a temporary name and renamed over its former self; when it is large
+enough the next one begins. So whatever moment the process dies at, every `*.parquet` file is complete, no episode is
+cut or stored twice, and a slow policy does not leave thousands of tiny files. An episode that is still running when
+the writer is closed is not written: the log holds whole episodes only. Every rank writes shards of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..types import EpisodeRecord, InvalidInputError, Transition
+from .schema import FEATURES, SCHEMA_VERSION, check_columns, read_metadata, run_metadata, shard_schema, transition_row
+
+
+# Measured on GoToLocal (benchmarks/log_cost.py): long pages let zstd see the episode before, prefixes differ late.
+_PARQUET_OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 9,
+    "data_page_size": 16 * 2**20,
+    "use_dictionary": [name for name in FEATURES if name not in ("prompt", "logprobs", "value", "env_step")],
+}
+
+
+def shard_paths(directory: str | Path, rank: int | None = None) -> list[Path]:
+    """
+    The complete shards of a log folder, in writing order.
+
+    Args:
+        directory (`str` or `Path`):
+            The folder.
+        rank (`int`, *optional*):
+            Only the shards of this process.
+    """
+    return sorted(Path(directory).glob("steps-*.parquet" if rank is None else f"steps-{rank:03d}-*.parquet"))
+
+
+class LogWriter:
+    """
+    A sink of the runner that writes an interaction log.
+
+    A folder holds one run. Opened on a folder with shards of the same run, the writer goes on after them and drops
+    every episode that is already there.
+
+    Args:
+        directory (`str` or `Path`):
+            Folder of the shards; made if it does not exist.
+        run_id (`str`):
+            Name of the run, the same on every rank and after a restart.
+        policy (`str`):
+            Who acts: `"bot"`, `"random"` or the model's name.
+        policy_revision (`str`, *optional*):
+            Commit or checkpoint of the policy; may be set again while writing.
+        rank (`int`, *optional*, defaults to `0`):
+            This process.
+        num_processes (`int`, *optional*, defaults to `1`):
+            Number of processes that write; `env_step` counts over all of them.
+        rows_per_shard (`int`, *optional*, defaults to `20000`):
+            Begin a new shard after this many rows.
+        seconds_per_flush (`float`, *optional*, defaults to `60.0`):
+            Write what has gathered at the latest after this time: what a crash can cost.
+        store_prompts (`bool`, *optional*, defaults to `True`):
+            Store the rendered prompts; without them, `to_sft` needs a template.
+        run (`dict[str, Any]`, *optional*):
+            What the run was asked to do, JSON-serialisable, for the shards' metadata; `"prompt_template"` there lets
+            `verify_log` check the prompts too.
+
+    Attributes:
+        update (`int`):
+            Policy update that the next rows belong to; the trainer sets it.
+        env_steps (`int`):
+            Environment steps seen by this process.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        run_id: str,
+        policy: str,
+        policy_revision: str | None = None,
+        rank: int = 0,
+        num_processes: int = 1,
+        rows_per_shard: int = 20_000,
+        seconds_per_flush: float = 60.0,
+        store_prompts: bool = True,
+        run: dict[str, Any] | None = None,
+    ) -> None:
+        self.directory = Path(directory)
+        self.run_id = run_id
+        self.policy = policy
+        self.policy_revision = policy_revision
+        self.rank = rank
+        self.num_processes = num_processes
+        self.rows_per_shard = rows_per_shard
+        self.seconds_per_flush = seconds_per_flush
+        self.store_prompts = store_prompts
+        self.update = 0
+        self.env_steps = 0
+        self._schema = shard_schema(run_metadata(run_id, run or {}))
+        self._running: dict[str, list[dict[str, Any]]] = {}
+        self._pending: list[dict[str, Any]] = []
+        self._last_flush = time.monotonic()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._open()
+
+    @property
+    def num_episodes(self) -> int:
+        """Whole episodes of this process, on disk or about to be."""
+        return len(self._written)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of this process's whole episodes, on disk or about to be."""
+        return self._rows_before + self._shard.num_rows + len(self._pending)
+
+    # -- sink
+
+    def on_transition(self, transition: Transition) -> None:
+        """Gather a row of a running episode."""
+        row = transition_row(transition)
+        if not self.store_prompts:
+            row["prompt"] = None
+        row["run_id"] = self.run_id
+        row["env_step"] = self.env_steps * self.num_processes + self.rank
+        row["update"] = self.update
+        row["policy"] = self.policy
+        row["policy_revision"] = self.policy_revision
+        self.env_steps += 1
+        self._running.setdefault(row["episode_id"], []).append(row)
+
+    def on_episode_end(self, record: EpisodeRecord) -> None:
+        """Take a whole episode into the log, unless it is there already."""
+        rows = self._running.pop(record.key.episode_id)
+        if record.key.episode_id not in self._written:
+            self._written.add(record.key.episode_id)
+            self._pending.extend(rows)
+        if len(self._pending) + self._shard.num_rows >= self.rows_per_shard:
+            self.flush()
+        elif time.monotonic() - self._last_flush >= self.seconds_per_flush:
+            self.flush()
+
+    def close(self) -> None:
+        """Write the last whole episodes. Running ones are dropped."""
+        self.flush()
+        self._running.clear()
+
+    # -- shards
+
+    def flush(self) -> None:
+        """Bring every whole episode to disk."""
+        self._last_flush = time.monotonic()
+        if not self._pending:
+            return
+        self._shard = pa.concat_tables([self._shard, pa.Table.from_pylist(self._pending, schema=self._schema)])
+        self._pending = []
+        self._write_shard()
+        if self._shard.num_rows >= self.rows_per_shard:
+            self._rows_before += self._shard.num_rows
+            self._shard_number += 1
+            self._shard = self._schema.empty_table()
+
+    def _path(self, number: int) -> Path:
+        return self.directory / f"steps-{self.rank:03d}-{number:05d}.parquet"
+
+    def _write_shard(self) -> None:
+        path = self._path(self._shard_number)
+        temporary = path.with_suffix(".tmp")
+        with open(temporary, "wb") as file:
+            pq.write_table(self._shard, file, row_group_size=self.rows_per_shard, **_PARQUET_OPTIONS)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def _open(self) -> None:
+        """Find what a former process left: which episodes are there, and where to go on."""
+        for leftover in self.directory.glob(f"steps-{self.rank:03d}-*.tmp"):
+            leftover.unlink()
+        self._written: set[str] = set()
+        self._shard_number = 0
+        self._rows_before = 0
+        self._shard = self._schema.empty_table()
+        paths = shard_paths(self.directory, self.rank)
+        for path in paths:
+            found = read_metadata(path)["run_id"]
+            if found != self.run_id:
+                raise InvalidInputError(
+                    f"{self.directory} holds the log of the run '{found}', '{self.run_id}' cannot be added to it; "
+                    "give another folder."
+                )
+            check_columns(pq.read_schema(path).names, str(path))
+            table = pq.read_table(path, columns=["episode_id", "env_step"])
+            self._written.update(table["episode_id"].to_pylist())
+            self.env_steps = max(
+                self.env_steps, *(step // self.num_processes + 1 for step in table["env_step"].to_pylist())
+            )
+            self._rows_before += table.num_rows
+        if paths:
+            self._shard_number = int(paths[-1].stem.rsplit("-", 1)[1])
+            last = pq.read_table(paths[-1])
+            if last.num_rows < self.rows_per_shard:
+                self._shard = last.cast(self._schema)
+                self._rows_before -= last.num_rows
+            else:
+                self._shard_number += 1
+
+    # -- exact resume
+
+    def state_dict(self) -> dict[str, Any]:
+        """
+        The position of the writer, after a flush, and the rows of the running episodes; JSON-serialisable.
+        """
+        self.flush()
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": self.run_id,
+            "shard_number": self._shard_number,
+            "shard_rows": self._shard.num_rows,
+            "env_steps": self.env_steps,
+            "update": self.update,
+            "running": {episode: list(rows) for episode, rows in self._running.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go back to a position: rows and shards written after it are removed.
+
+        Args:
+            state (`dict[str, Any]`):
+                What [`~LogWriter.state_dict`] gave.
+
+        Raises:
+            [`InvalidInputError`]: the folder holds less than the state says.
+        """
+        number, rows = state["shard_number"], state["shard_rows"]
+        shards = shard_paths(self.directory, self.rank)
+        expected = [self._path(i) for i in range(number + (rows > 0))]
+        if state["run_id"] != self.run_id or shards[: len(expected)] != expected:
+            raise InvalidInputError(
+                f"{self.directory} does not hold the log that the checkpoint continues (run '{state['run_id']}', "
+                f"{len(expected)} shards of rank {self.rank}); bring the folder back, or resume without the log."
+            )
+        if rows > 0:
+            self._shard_number = number
+            self._shard = pq.read_table(self._path(number)).cast(self._schema)
+            if self._shard.num_rows < rows:
+                raise InvalidInputError(
+                    f"{self._path(number)} holds {self._shard.num_rows} rows, the checkpoint continues after {rows}; "
+                    "bring the file back, or resume without the log."
+                )
+            if self._shard.num_rows > rows:
+                self._shard = self._shard.slice(0, rows)
+                self._write_shard()
+        for later in shards[len(expected) :]:
+            later.unlink()
+        self._pending = []
+        self._open()
+        self.env_steps = state["env_steps"]
+        self.update = state["update"]
+        self._running = {episode: list(rows) for episode, rows in state["running"].items()}
