@@ -1,0 +1,67 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""T5 family: encode every prompt once, read all its actions in one decoder row, project only the rows that are needed.
+
+The stacks are called one by one, because the model's own forward projects every decoder position to the vocabulary.
+What stands between decoder and vocabulary there is repeated in `_scale`. Other encoder-decoders (BART and its kin)
+have absolute positions or other heads and are refused when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from .packing import PackedBatch
+
+
+MODEL_TYPES = ("t5", "mt5", "umt5")
+
+
+def forward(lm: PreTrainedModel, batch: PackedBatch) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """
+    Args:
+        lm ([`~transformers.PreTrainedModel`]):
+            A T5, mT5 or umT5 model with its language modeling head.
+        batch ([`PackedBatch`]):
+            On the model's device.
+
+    Returns:
+        `tuple[torch.Tensor | None, torch.Tensor]`: vocabulary logits of shape `(R, K, V)`, `None` when nothing is to
+        be scored, and the value state of shape `(R, d)`: the decoder's last hidden state at the start token.
+    """
+    prompt_mask = None if batch.prompt_mask.all() else batch.prompt_mask
+    encoded = lm.encoder(input_ids=batch.prompt_ids, attention_mask=prompt_mask).last_hidden_state
+    # An additive mask: a bool mask is silently wrong under eager attention.
+    allowed = batch.per_row(batch.branch_mask)[:, None]
+    decoder_mask = torch.zeros(allowed.shape, dtype=encoded.dtype, device=encoded.device)
+    decoder_mask = decoder_mask.masked_fill(~allowed, torch.finfo(encoded.dtype).min)
+    decoded = lm.decoder(
+        input_ids=batch.per_row(batch.branch_ids).expand(batch.num_rows, -1),
+        attention_mask=decoder_mask,
+        encoder_hidden_states=encoded,
+        encoder_attention_mask=prompt_mask,
+        use_cache=False,
+    ).last_hidden_state
+    value_state = decoded[:, 0]
+    if batch.read_positions.shape[1] == 0:
+        return None, value_state
+    positions = batch.per_row(batch.read_positions)
+    if len(positions) == 1:
+        read = decoded[:, positions[0]]
+    else:
+        read = decoded.gather(1, positions[:, :, None].expand(-1, -1, decoded.shape[-1]))
+    # Few rows pass here, so full precision costs little, and rounding logits to bfloat16 would cost the ratio a
+    # percent.
+    with torch.autocast(read.device.type, enabled=False):
+        logits = lm.lm_head(_scale(lm, read).to(lm.lm_head.weight.dtype))
+    return logits, value_state
+
+
+def _scale(lm: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """What each model of the family does to the decoder's output before its language modeling head."""
+    config = lm.config
+    if (config.model_type == "t5" and config.scale_decoder_outputs) or (
+        config.model_type == "umt5" and config.tie_word_embeddings
+    ):
+        return hidden * config.d_model**-0.5
+    return hidden

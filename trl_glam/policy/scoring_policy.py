@@ -1,0 +1,492 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""`ScoringPolicy`: a language model that chooses among given action strings, with a value estimate from the same pass.
+
+`pack` turns prompts and actions into tensors (tokenizer only), `forward` is the only code that touches parameters:
+rollout, evaluation and loss all call it through the wrapped model. `score` = pack + forward, `act` = score + choose.
+The policy is a `PreTrainedModel` whose `config` is the language model's own, so that `Trainer`, DeepSpeed and model
+cards find what they look for. Left out: generation; training (`trl_glam/trainer/`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftConfig, PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
+
+from ..prompts import PromptTemplate
+from ..types import Decision, InvalidInputError
+from . import calibration, decoder_only, encoder_decoder, saving
+from .candidates import CandidateEncoder
+from .config import PolicyConfig
+from .heads import ActionHead, ValueHead
+from .loading import base_of, max_positions
+from .packing import PackedBatch, Packer
+from .scoring import action_scores, policy_logits, token_scores
+
+
+@dataclass
+class PolicyOutput(ModelOutput):
+    """
+    Output of a policy for B decisions.
+
+    Args:
+        logits (`torch.Tensor` of shape `(B, A)`):
+            float32 logits, -inf where a decision has fewer actions; their softmax is the policy. `None` from a pass
+            that only values.
+        mask (`torch.Tensor` of shape `(B, A)`):
+            bool, which actions each decision has.
+        values (`torch.Tensor` of shape `(B,)`):
+            float32 value estimates, in scaled-reward units.
+    """
+
+    logits: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    values: torch.Tensor | None = None
+
+
+def choose(log_probs: np.ndarray, generator: np.random.Generator | None = None, greedy: bool = False) -> int:
+    """
+    Choose an action: one uniform draw through the inverse cumulative distribution in float64, or the most probable
+    one.
+
+    Args:
+        log_probs (`np.ndarray` of shape `(num_admissible,)`):
+            Log-probabilities.
+        generator (`np.random.Generator`, *optional*):
+            Source of the draw; not used if `greedy`.
+        greedy (`bool`, *optional*, defaults to `False`):
+            Take the most probable action, the first among equals.
+
+    Returns:
+        `int`: index of the action.
+    """
+    if greedy:
+        return int(np.argmax(log_probs))
+    cumulative = np.cumsum(np.exp(log_probs.astype(np.float64)))
+    # The draw lies in [0, total), so the index is in range and never one of probability 0.
+    return int(np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right"))
+
+
+class ScoringPolicy(PreTrainedModel):
+    """
+    A language model as a policy over action strings, and a value function. Build it with
+    [`~ScoringPolicy.from_pretrained`].
+
+    Args:
+        lm ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            Language model without dropout.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Its tokenizer.
+        policy_config ([`PolicyConfig`]):
+            How the model is turned into a policy.
+    """
+
+    # The checks of what the language model supports were made when it was loaded.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    supports_gradient_checkpointing = True
+
+    def __init__(
+        self, lm: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, policy_config: PolicyConfig
+    ) -> None:
+        super().__init__(base_of(lm).config)
+        base = base_of(lm)
+        self.lm = lm
+        self.tokenizer = tokenizer
+        self.policy_config = policy_config
+        self.is_encoder_decoder = policy_config.architecture == "encoder_decoder"
+        width = base.get_input_embeddings().embedding_dim
+        self.value_head = ValueHead(width, policy_config.value_head).to(base.device)
+        if policy_config.head == "action":
+            self.action_head = ActionHead(width, policy_config.num_actions).to(base.device)
+            if base.get_output_embeddings().weight is not base.get_input_embeddings().weight:
+                # Nothing reads the output layer, and DDP waits for a gradient of everything that may have one.
+                base.get_output_embeddings().requires_grad_(False)
+        paper = policy_config.scoring == "paper"
+        start_id = base.config.decoder_start_token_id if self.is_encoder_decoder else None
+        end_id = tokenizer.eos_token_id if paper else None
+        self.packer = Packer(
+            tokenizer,
+            CandidateEncoder(tokenizer, self.is_encoder_decoder, start_id=start_id, end_id=end_id),
+            max_positions=max_positions(base.config),
+        )
+        # Outside the module tree: neither trained nor saved. `calibration.reference_model` fills it when it is needed.
+        self.__dict__["reference_lm"] = None
+        self.post_init()
+        # What Trainer, accelerate and DeepSpeed ask a model for.
+        self._no_split_modules = base._no_split_modules
+        self._hf_peft_config_loaded = isinstance(lm, PeftModel)
+        self.is_quantized = getattr(base, "is_quantized", False)  # transformers sets it on quantized models only
+
+    def init_weights(self) -> None:
+        """Nothing: the language model and the heads are initialized where they are built."""
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return base_of(self.lm).get_input_embeddings()
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return base_of(self.lm).get_output_embeddings()
+
+    @property
+    def prompt_template(self) -> PromptTemplate | None:
+        """The [`PromptTemplate`] recorded in `policy_config.json`, or `None`."""
+        recorded = self.policy_config.prompt_template
+        return None if recorded is None else PromptTemplate.from_dict(recorded)
+
+    @prompt_template.setter
+    def prompt_template(self, template: PromptTemplate) -> None:
+        self.policy_config.prompt_template = template.to_dict()
+
+    # From text to tensors to numbers
+
+    def pack(self, prompts: Sequence[str], actions: Sequence[Sequence[str]]) -> PackedBatch:
+        """
+        Turn prompts and their admissible actions into one forward's input.
+
+        Args:
+            prompts (`list[str]`):
+                B prompts.
+            actions (`list[list[str]]`):
+                Admissible actions of each; an empty list asks for the value alone.
+
+        Returns:
+            [`PackedBatch`]: on the CPU.
+
+        Raises:
+            [`InvalidInputError`]: repeated or empty action strings, a prompt longer than the model takes, an action
+            string whose calibration offset cannot be computed, actions that do not fit the action head.
+        """
+        config = self.policy_config
+        if config.head == "action":
+            if config.actions is None and (first := next(filter(None, actions), None)) is not None:
+                self.policy_config = replace(config, actions=list(first))
+            return self.packer.pack(prompts, actions, head_actions=self.policy_config.actions)
+        if config.calibration.mode != "none":
+            calibration.complete_offsets(self, {action for row in actions for action in row})
+            return self.packer.pack(prompts, actions, offsets=config.calibration.offsets)
+        return self.packer.pack(prompts, actions)
+
+    def forward(self, batch: PackedBatch, value_only: bool = False) -> PolicyOutput:
+        """
+        Logits and values of a batch.
+
+        Args:
+            batch ([`PackedBatch`]):
+                Output of [`~ScoringPolicy.pack`], on the model's device.
+            value_only (`bool`, *optional*, defaults to `False`):
+                Skip the actions: `logits` is `None`.
+
+        Returns:
+            [`PolicyOutput`]: float32 (float64 if the model is).
+        """
+        config = self.policy_config
+        scores, state = self.score_rows(batch, value_only=value_only)
+        value_state = state.detach() if config.detach_value else state
+        values = self.value_head(value_state)[batch.row_of]
+        logits = None if scores is None else policy_logits(scores, batch, config.temperature)
+        return PolicyOutput(logits=logits, mask=batch.action_mask, values=values)
+
+    def score_rows(
+        self, batch: PackedBatch, value_only: bool = False, lm: PreTrainedModel | PeftModel | None = None
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """
+        Scores without calibration and temperature, and the hidden state that the heads read.
+
+        Args:
+            batch ([`PackedBatch`]):
+                On the model's device.
+            value_only (`bool`, *optional*, defaults to `False`):
+                Skip the actions: the scores are `None`.
+            lm ([`~transformers.PreTrainedModel`], *optional*):
+                Another language model of the same kind, such as the reference.
+
+        Returns:
+            `tuple[torch.Tensor | None, torch.Tensor]`: scores of shape `(R, A)` and states of shape `(R, d)`.
+        """
+        config = self.policy_config
+        by_head = config.head == "action" and not value_only
+        inputs = batch.without_actions(int(self.is_encoder_decoder)) if value_only or by_head else batch
+        forward = encoder_decoder.forward if self.is_encoder_decoder else decoder_only.forward
+        vocabulary_logits, state = forward(base_of(self.lm if lm is None else lm), inputs)
+        if value_only:
+            return None, state
+        if by_head:
+            index = batch.per_row(batch.head_index).expand(batch.num_rows, -1)
+            return self.action_head(state).gather(1, index), state
+        if vocabulary_logits is None:
+            return state.new_zeros(batch.num_rows, batch.action_mask.shape[1], dtype=self.value_head.dtype), state
+        tokens = token_scores(vocabulary_logits, batch, normalize=config.scoring != "paper")
+        return action_scores(tokens, batch, config.scoring), state
+
+    @torch.no_grad()
+    def score(self, prompts: Sequence[str], actions: Sequence[Sequence[str]], batch_size: int = 64) -> PolicyOutput:
+        """
+        Logits and values of prompts, in eval mode and without gradients.
+
+        Args:
+            prompts (`list[str]`):
+                B prompts.
+            actions (`list[list[str]]`):
+                Admissible actions of each.
+            batch_size (`int`, *optional*, defaults to `64`):
+                Distinct prompts per forward. Prompts of like length share one, so that little of it is padding.
+
+        Returns:
+            [`PolicyOutput`]: on the model's device; `log_softmax(logits)` is the policy.
+        """
+        if len(prompts) != len(actions):
+            raise InvalidInputError(f"{len(prompts)} prompts were given with {len(actions)} lists of actions.")
+        rows = [(prompt, tuple(row)) for prompt, row in zip(prompts, actions, strict=True)]
+        distinct = sorted(dict.fromkeys(rows), key=lambda row: len(row[0]))
+        place = {row: i for i, row in enumerate(distinct)}
+        width = max((len(row) for _, row in rows), default=0)
+        logits, mask, values = [], [], []
+        with self.eval_mode():
+            for start in range(0, len(distinct), batch_size):
+                chunk = distinct[start : start + batch_size]
+                output = self(self.pack(*zip(*chunk, strict=True)).to(self.device))
+                padding = (0, width - output.logits.shape[1])
+                logits.append(torch.nn.functional.pad(output.logits, padding, value=float("-inf")))
+                mask.append(torch.nn.functional.pad(output.mask, padding, value=False))
+                values.append(output.values)
+        order = torch.tensor([place[row] for row in rows], device=self.device)
+        return PolicyOutput(*(torch.cat(parts)[order] for parts in (logits, mask, values)))
+
+    def act(
+        self,
+        prompts: Sequence[str],
+        actions: Sequence[Sequence[str]],
+        greedy: bool = False,
+        generator: np.random.Generator | Sequence[np.random.Generator] | None = None,
+        batch_size: int = 64,
+    ) -> list[Decision]:
+        """
+        Choose an action for every prompt.
+
+        Args:
+            prompts (`list[str]`):
+                B prompts.
+            actions (`list[list[str]]`):
+                Admissible actions of each, at least one.
+            greedy (`bool`, *optional*, defaults to `False`):
+                Take the most probable action instead of drawing one.
+            generator (`np.random.Generator` or a list of B, *optional*):
+                Source of the draws; one uniform number per decision. A fresh, unseeded one if not given.
+            batch_size (`int`, *optional*, defaults to `64`):
+                Distinct prompts per forward.
+
+        Returns:
+            `list[Decision]`: one per prompt, in order.
+        """
+        if empty := [prompt for prompt, row in zip(prompts, actions, strict=False) if not row]:
+            raise InvalidInputError(f"A prompt has no admissible actions to choose from: {empty[0]!r}.")
+        output = self.score(prompts, actions, batch_size)
+        log_probs = output.logits.log_softmax(-1).float().cpu().numpy()
+        values = output.values.tolist()
+        generator = np.random.default_rng() if generator is None else generator
+        generators = [generator] * len(prompts) if isinstance(generator, np.random.Generator) else generator
+        decisions = []
+        for i, (row, own) in enumerate(zip(actions, generators, strict=True)):
+            chances = log_probs[i, : len(row)].copy()
+            decisions.append(Decision(index=choose(chances, own, greedy), log_probs=chances, value=values[i]))
+        return decisions
+
+    # What is fixed at the start of training
+
+    def calibrate(self, prompts: Sequence[str], actions: Sequence[str], batch_size: int = 64) -> dict[str, float]:
+        """
+        Compute and freeze the calibration offsets from the present weights: each string's mean score over the prompts.
+
+        Args:
+            prompts (`list[str]`):
+                Mode `"prompts"`: some initial prompts. Mode `"content_free"`: prompts without content, such as the
+                template filled with "N/A".
+            actions (`list[str]`):
+                Action strings. A string met later is scored on the same prompts by the reference model.
+            batch_size (`int`, *optional*, defaults to `64`):
+                Distinct prompts per forward.
+
+        Returns:
+            `dict[str, float]`: the offsets.
+        """
+        return calibration.calibrate(self, prompts, actions, batch_size)
+
+    @torch.no_grad()
+    def fit_value_normalizer(self, prompts: Sequence[str], batch_size: int = 64) -> None:
+        """
+        Freeze the statistics that standardize the value head's input, over the distinct prompts given (about 100).
+
+        Args:
+            prompts (`list[str]`):
+                Initial prompts.
+            batch_size (`int`, *optional*, defaults to `64`):
+                Prompts per forward.
+        """
+        distinct = sorted(dict.fromkeys(prompts), key=len)
+        states = []
+        with self.eval_mode():
+            for start in range(0, len(distinct), batch_size):
+                chunk = distinct[start : start + batch_size]
+                batch = self.packer.pack(chunk, [()] * len(chunk)).to(self.device)
+                states.append(self.score_rows(batch, value_only=True)[1])
+        self.value_head.fit(torch.cat(states))
+
+    @torch.no_grad()
+    def reference_output(self, batch: PackedBatch) -> PolicyOutput:
+        """
+        Logits of the policy before training, for a KL penalty: the adapter is switched off, or the recorded base model
+        is loaded once. Values are `None`.
+
+        Args:
+            batch ([`PackedBatch`]):
+                On the model's device.
+        """
+        if self.policy_config.head == "action":
+            raise InvalidInputError("head='action' has no reference policy: its head starts untrained. Use beta=0.")
+        with calibration.reference_model(self) as lm:
+            scores, _ = self.score_rows(batch, lm=lm)
+        return PolicyOutput(
+            logits=policy_logits(scores, batch, self.policy_config.temperature), mask=batch.action_mask
+        )
+
+    @contextmanager
+    def eval_mode(self) -> Iterator[None]:
+        """Eval mode inside, the present mode afterwards."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
+
+    # Folders
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike,
+        *,
+        scoring: str | None = None,
+        temperature: float | None = None,
+        calibration: str | None = None,
+        head: str | None = None,
+        num_actions: int | None = None,
+        actions: Sequence[str] | None = None,
+        value_head: str | None = None,
+        detach_value: bool | None = None,
+        prompt_template: PromptTemplate | None = None,
+        init: str = "pretrained",
+        peft_config: PeftConfig | None = None,
+        quantization_config: Any | None = None,
+        dtype: str | torch.dtype = "float32",
+        attn_implementation: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        model_init_kwargs: dict[str, Any] | None = None,
+    ) -> ScoringPolicy:
+        """
+        Make a policy from a language model, or load a saved one.
+
+        `None` means what `policy_config.json` says, else the default. A given value overrides a saved policy's
+        scoring, temperature, calibration, template and `detach_value`; one that contradicts its weights (head,
+        num_actions, actions, value_head, init) is an error.
+
+        Args:
+            name_or_path (`str`):
+                Folder or Hub id of a language model or of a saved policy, or `local:NAME`.
+            scoring (`str`, *optional*, defaults to `"sum"`):
+                `"sum"`, `"paper"`, `"token"` or `"word"`.
+            temperature (`float`, *optional*, defaults to `1.0`):
+                Divides the scores.
+            calibration (`str`, *optional*, defaults to `"none"`):
+                `"none"`, `"prompts"` or `"content_free"`; the last two wait for [`~ScoringPolicy.calibrate`].
+            head (`str`, *optional*, defaults to `"scoring"`):
+                `"scoring"` or `"action"`.
+            num_actions (`int`, *optional*):
+                Outputs of an action head.
+            actions (`list[str]`, *optional*):
+                The action head's fixed action set, in order.
+            value_head (`str`, *optional*, defaults to `"standardized"`):
+                `"standardized"` or `"paper"`.
+            detach_value (`bool`, *optional*, defaults to `True`):
+                Stop the value head's gradient before the language model.
+            prompt_template ([`PromptTemplate`], *optional*):
+                Recorded with the policy.
+            init (`str`, *optional*, defaults to `"pretrained"`):
+                `"pretrained"`, `"random"` or `"embeddings"`.
+            peft_config ([`~peft.PeftConfig`], *optional*):
+                Adapter to train instead of the language model's weights.
+            quantization_config (*optional*), dtype (`str`, *optional*, defaults to `"float32"`), attn_implementation
+            (`str`, *optional*), revision (`str`, *optional*), trust_remote_code (`bool`, *optional*, defaults to
+            `False`), model_init_kwargs (`dict`, *optional*):
+                How the language model is loaded; see [`load_language_model`].
+
+        Returns:
+            [`ScoringPolicy`]: in eval mode, on the CPU unless `model_init_kwargs` says otherwise.
+        """
+        choices = {
+            "scoring": scoring,
+            "temperature": temperature,
+            "calibration": calibration,
+            "head": head,
+            "num_actions": num_actions,
+            "actions": None if actions is None else list(actions),
+            "value_head": value_head,
+            "detach_value": detach_value,
+            "prompt_template": None if prompt_template is None else prompt_template.to_dict(),
+        }
+        options = {
+            "dtype": dtype,
+            "attn_implementation": attn_implementation,
+            "quantization_config": quantization_config,
+            "trust_remote_code": trust_remote_code,
+            "model_init_kwargs": model_init_kwargs,
+        }
+        choices = {name: value for name, value in choices.items() if value is not None}
+        return saving.load_policy(cls, str(name_or_path), choices, options, init, peft_config, revision)
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        state_dict: dict[str, torch.Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Write the policy into a folder: the language model in its own layout (or its adapter), the tokenizer,
+        `value_head.safetensors`, `action_head.safetensors` and, last, `policy_config.json`.
+
+        Args:
+            save_directory (`str`):
+                The folder; made if it does not exist.
+            is_main_process (`bool`, *optional*, defaults to `True`):
+                Whether this process writes.
+            state_dict (`dict[str, torch.Tensor]`, *optional*):
+                The policy's own (possibly gathered) state, with its prefixes; the present weights if not given.
+            kwargs:
+                Passed to the language model's `save_pretrained`.
+        """
+        saving.save_policy(self, save_directory, is_main_process, state_dict, **kwargs)
+
+    def load_weights(self, folder: str | os.PathLike) -> None:
+        """
+        Load the weights of a saved policy into this one, in place.
+
+        Args:
+            folder (`str`):
+                A folder written by [`~ScoringPolicy.save_pretrained`] from a policy of the same shape.
+
+        Raises:
+            [`InvalidInputError`]: a file is missing or corrupt, or a weight is missing, unexpected or of another
+            shape.
+        """
+        saving.load_weights(self, folder)
