@@ -21,7 +21,7 @@ demo: $(RUN_STAMP)
 	$(PY) -m trl_glam demo
 
 test: $(DEV_STAMP)
-	$(TEST_ENV) $(PY) -m pytest -q -n 2 --dist worksteal
+	$(TEST_ENV) $(PY) -m pytest -q -n 2 --dist loadgroup
 
 test-slow: $(DEV_STAMP)
 	$(TEST_ENV) $(PY) -m pytest -q -m slow
@@ -49,18 +49,18 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.trl-glam-torch: | $(PY)
-	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install $(TORCH)
+	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install -q $(TORCH)
 	touch $@
 
 $(VENV)/.trl-glam-constraints: constraints.txt | $(VENV)/.trl-glam-torch
 	grep -v '^torch==' constraints.txt > $@
 
 $(RUN_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
-	$(PY) -m pip install -e '.[local]' -c $(VENV)/.trl-glam-constraints
+	$(PY) -m pip install -q -e '.[local]' -c $(VENV)/.trl-glam-constraints
 	touch $@
 
 $(DEV_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
-	$(PY) -m pip install -e '.[local,test,dev]' -c $(VENV)/.trl-glam-constraints
+	$(PY) -m pip install -q -e '.[local,test,dev]' -c $(VENV)/.trl-glam-constraints
 	touch $@ $(RUN_STAMP)
 
 clean:

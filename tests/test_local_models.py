@@ -102,6 +102,17 @@ def test_other_names_come_back_unchanged(tiny):
     assert resolve_model("tiny") == "tiny"
 
 
+def test_cache_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("TRL_GLAM_CACHE", "")
+    assert local_models.cache_dir() == tmp_path / "home" / ".cache" / "trl_glam" / "models"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert local_models.cache_dir() == tmp_path / "xdg" / "trl_glam" / "models"
+    monkeypatch.setenv("TRL_GLAM_CACHE", str(tmp_path / "own"))
+    assert local_models.cache_dir() == tmp_path / "own" / "models"
+
+
 def test_unknown_name_lists_the_known_ones(tiny):
     with pytest.raises(InvalidInputError, match=r"'local:flan'.*allowed: local:tiny"):
         resolve_model("local:flan")

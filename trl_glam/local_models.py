@@ -81,10 +81,11 @@ class LocalModel:
 
 def cache_dir() -> Path:
     """The folder that holds the converted models, one subfolder each."""
-    if "TRL_GLAM_CACHE" in os.environ:
-        root = Path(os.environ["TRL_GLAM_CACHE"]).expanduser()
+    # An empty variable counts as unset, as the XDG specification says.
+    if own := os.environ.get("TRL_GLAM_CACHE"):
+        root = Path(own).expanduser()
     else:
-        root = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "trl_glam"
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trl_glam"
     return root.absolute() / "models"
 
 

@@ -22,15 +22,14 @@ COMMANDS = {
 
 
 def help_text() -> str:
-    width = max(map(len, COMMANDS)) + 2
+    rows = COMMANDS | {"--version": "print the version"}
+    width = max(map(len, rows)) + 2
     lines = [
         "usage: trl-glam COMMAND ...   (trl-glam COMMAND --help lists a command's arguments)",
         "",
         "Online RL of a language model that chooses among given actions in a text environment.",
         "",
-        *(f"  {name:<{width}}{line}" for name, line in COMMANDS.items()),
-        "",
-        f"  {'--version':<{width}}print the version",
+        *(f"  {name:<{width}}{line}" for name, line in rows.items()),
     ]
     return "\n".join(lines)
 
