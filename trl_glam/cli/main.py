@@ -16,6 +16,10 @@ from trl_glam.types import InvalidInputError
 
 
 COMMANDS = {
+    "collect": "play episodes with a policy and write them as a dataset",
+    "verify-log": "replay a log's seeds and actions and check every observation and reward",
+    "eval": "success rates of a policy on frozen panels of episodes",
+    "compare": "paired test between two evaluations",
     "models": "list and fetch the models that come through the package index",
     "env": "print versions and hardware, for bug reports",
 }
