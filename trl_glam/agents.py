@@ -1,8 +1,8 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """Who acts: a scoring policy, a random choice, the demonstrator, or a mixture of two.
 
-An agent answers a list of observations with a list of decisions, nothing more; `rollout/runner.py` steps the environments.
-Baselines with their own learning (DRRN, Symbolic-PPO) are agents too and live in `trl_glam/baselines/`.
+An agent answers a list of observations with a list of decisions, nothing more; `rollout/runner.py` steps the
+environments. Baselines with their own learning (DRRN, Symbolic-PPO) are agents too and live in `trl_glam/baselines/`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import nn
 
 from .envs.bot import BabyAIDemonstrator
 from .policy.scoring_policy import ScoringPolicy, choose
+from .prompts import PromptTemplate
 from .types import Decision, Observation
 
 
@@ -63,36 +64,42 @@ class ScoringAgent(Agent):
     """
     A [`ScoringPolicy`] as an agent.
 
-    While the weights stand still, a (prompt, admissible actions) pair is computed once and remembered: small worlds repeat
-    themselves a lot. Call [`~ScoringAgent.forget`] when the weights change.
+    While the weights stand still, a (prompt, admissible actions) pair is computed once and remembered: small worlds
+    repeat themselves a lot. Call [`~ScoringAgent.forget`] when the weights change.
 
     Args:
         policy ([`ScoringPolicy`]):
             Packs the prompts.
         model (`torch.nn.Module`, *optional*):
-            The module whose `forward` computes them: the policy itself, or the policy as wrapped for DDP, DeepSpeed or FSDP.
+            The module whose `forward` computes them: the policy itself, or the policy as wrapped for DDP, DeepSpeed or
+            FSDP.
         batch_size (`int`, *optional*, defaults to `64`):
             Prompts per forward.
-        lockstep (`bool`, *optional*, defaults to `False`):
-            Issue the same number of forwards whatever is remembered or still running, as ranks that share parameters
-            (ZeRO-3, FSDP) must.
+        lockstep_forwards (`int`, *optional*):
+            Issue exactly this number of forwards whenever it acts, whatever is remembered or still running, as ranks
+            that share parameters (ZeRO-3, FSDP) must.
     """
 
     name = "policy"
 
     def __init__(
-        self, policy: ScoringPolicy, model: nn.Module | None = None, batch_size: int = 64, lockstep: bool = False
+        self,
+        policy: ScoringPolicy,
+        model: nn.Module | None = None,
+        batch_size: int = 64,
+        lockstep_forwards: int | None = None,
     ) -> None:
         self.policy = policy
         self.model = policy if model is None else model
         self.batch_size = batch_size
-        self.lockstep = lockstep
+        self.lockstep_forwards = lockstep_forwards
         self.num_computed = 0
         self.num_asked = 0
         self._known: dict[tuple[str, tuple[str, ...]], tuple[np.ndarray, float]] = {}
 
     @property
-    def template(self):
+    def template(self) -> PromptTemplate:
+        """The prompt template the policy was trained with."""
         return self.policy.prompt_template
 
     def forget(self) -> None:
@@ -102,7 +109,7 @@ class ScoringAgent(Agent):
     def act(
         self, observations: Sequence[Observation], generators: Sequence[np.random.Generator], greedy: bool = False
     ) -> list[Decision]:
-        outputs = self.evaluate([(o.prompt, o.admissible_actions) for o in observations])
+        outputs = self.evaluate([(o.prompt, o.admissible_actions) for o in observations], self.lockstep_forwards)
         return [
             Decision(index=choose(log_probs, generator, greedy), log_probs=log_probs, value=value)
             for (log_probs, value), generator in zip(outputs, generators, strict=True)
@@ -110,7 +117,10 @@ class ScoringAgent(Agent):
 
     @torch.no_grad()
     def evaluate(
-        self, rows: Sequence[tuple[str, tuple[str, ...]]], num_forwards: int | None = None
+        self,
+        rows: Sequence[tuple[str, tuple[str, ...]]],
+        num_forwards: int | None = None,
+        value_only: bool = False,
     ) -> list[tuple[np.ndarray, float]]:
         """
         Log-probabilities and value of prompts.
@@ -119,10 +129,13 @@ class ScoringAgent(Agent):
             rows (`list[tuple[str, tuple[str, ...]]]`):
                 (prompt, admissible actions) pairs; an empty tuple of actions asks for the value alone.
             num_forwards (`int`, *optional*):
-                Number of forwards to issue in lockstep; `ceil(len(rows) / batch_size)` if not given.
+                Exact number of forwards to issue, dummy ones included; as few as possible if not given.
+            value_only (`bool`, *optional*, defaults to `False`):
+                Skip the scores; `rows` then have empty tuples of actions.
 
         Returns:
-            `list[tuple[np.ndarray, float]]`: per row the float32 log-probabilities of shape `(num_admissible,)` and the value.
+            `list[tuple[np.ndarray, float]]`: per row the float32 log-probabilities of shape `(num_admissible,)` and
+            the value.
         """
         self.num_asked += len(rows)
         new = list(dict.fromkeys(row for row in rows if row not in self._known))
@@ -130,21 +143,29 @@ class ScoringAgent(Agent):
         # Rows of like length share a forward, so that little of it is padding.
         new.sort(key=lambda row: len(row[0]))
         batches = [new[start : start + self.batch_size] for start in range(0, len(new), self.batch_size)]
-        if self.lockstep:
-            wanted = -(-len(rows) // self.batch_size) if num_forwards is None else num_forwards
-            batches += [[rows[0] if rows else ("", ())]] * (wanted - len(batches))
+        if num_forwards is not None:
+            batches += [[self._dummy_row(value_only)]] * (num_forwards - len(batches))
         training = self.model.training
         self.model.eval()
         for batch in batches:
             packed = self.policy.pack([prompt for prompt, _ in batch], [list(actions) for _, actions in batch])
-            output = self.model(packed.to(self.policy.device))
-            all_log_probs = output.logits.log_softmax(-1).cpu().numpy() if output.logits.shape[1] else None
+            output = self.model(packed.to(self.policy.device), value_only=value_only)
             values = output.values.cpu().tolist()
+            if value_only:
+                log_probs = np.zeros((len(batch), 0), dtype=np.float32)
+            else:
+                log_probs = output.logits.float().log_softmax(-1).cpu().numpy()
             for i, row in enumerate(batch):
-                log_probs = all_log_probs[i, : len(row[1])].copy() if row[1] else np.zeros(0, dtype=np.float32)
-                self._known[row] = (log_probs, values[i])
+                self._known[row] = (log_probs[i, : len(row[1])].copy(), values[i])
         self.model.train(training)
         return [self._known[row] for row in rows]
+
+    def _dummy_row(self, value_only: bool) -> tuple[str, tuple[str, ...]]:
+        """A row that costs little and touches the same modules as a real one."""
+        if value_only:
+            return "", ()
+        config = self.policy.policy_config
+        return "", tuple(config.actions or list(config.calibration.offsets)[:1] or ["none"])
 
 
 class RandomAgent(Agent):

@@ -1,9 +1,10 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """From an episode to the text the language model reads.
 
-`PromptTemplate` is stateless: it turns a goal, a window of observations and the actions between them into one string, byte
-for byte the prompt of GLAM (Carta et al., 2023, https://huggingface.co/papers/2302.02662). `History` holds one slot's
-window while an episode runs. Nothing is ever cut here: a prompt that a model cannot read is the policy's error to raise.
+`PromptTemplate` is stateless: it turns a goal, a window of observations and the actions between them into one string,
+byte for byte the prompt of GLAM (Carta et al., 2023, https://huggingface.co/papers/2302.02662). `History` holds one
+slot's window while an episode runs. Nothing is ever cut here: a prompt that a model cannot read is the policy's error
+to raise.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ class PromptTemplate:
     ```python
     >>> from trl_glam import PromptTemplate
 
-    >>> PromptTemplate().render("go to the red ball", [["You see a red ball 1 step left"]], [], ["turn left", "go forward"])
-    'Possible action of the agent: turn left, go forward \n Goal of the agent: go to the red ball \n Observation 0: You see a red ball 1 step left, \n Action 0: '
+    >>> template = PromptTemplate(header="Actions:", goal=" | Goal: {mission} |", observation=" ", action="")
+    >>> template.render("go to the red ball", [["You see a red ball 1 step left"]], [], ["turn left", "go forward"])
+    'Actions: turn left, go forward | Goal: go to the red ball | You see a red ball 1 step left, '
     ```
     """
 
@@ -87,12 +89,14 @@ class PromptTemplate:
     def __post_init__(self) -> None:
         if not isinstance(self.num_observations, int) or self.num_observations < 1:
             raise InvalidInputError(
-                f"PromptTemplate: num_observations={self.num_observations!r} is given, but the window must be an integer "
+                f"PromptTemplate: num_observations={self.num_observations!r} is given, but the window must be an "
+                "integer "
                 "of at least 1 (the paper uses 3)."
             )
         if self.language not in _LANGUAGE_PIECES:
             raise InvalidInputError(
-                f"PromptTemplate: language={self.language!r} is given; choose one of {sorted(_LANGUAGE_PIECES)}, or give "
+                f"PromptTemplate: language={self.language!r} is given; choose one of {sorted(_LANGUAGE_PIECES)}, or "
+                "give "
                 "`header` and `goal` in your own language."
             )
         for name, default in _LANGUAGE_PIECES[self.language].items():
@@ -139,7 +143,8 @@ class PromptTemplate:
         """
         if not observations or len(actions) != len(observations) - 1:
             raise InvalidInputError(
-                f"PromptTemplate.render: {len(observations)} observations and {len(actions)} actions are given; it takes "
+                f"PromptTemplate.render: {len(observations)} observations and {len(actions)} actions are given; it "
+                "takes "
                 "at least one observation and one action fewer than observations."
             )
         if len(observations) > self.num_observations:
@@ -149,7 +154,9 @@ class PromptTemplate:
             )
         parts = [
             self.header.format(),
-            self.action_separator.format().join(self.action_item.format(action=action) for action in admissible_actions),
+            self.action_separator.format().join(
+                self.action_item.format(action=action) for action in admissible_actions
+            ),
             self.goal.format(mission=mission),
         ]
         for index, sentences in enumerate(observations):

@@ -1,9 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """The nouns of trl_glam: what travels from an environment to the loss and to the logs.
 
-Plain frozen dataclasses over Python and NumPy values. Nothing here imports torch, transformers or an environment: every
-other module may import this one. `PackedBatch` and `PolicyOutput`, which hold tensors, live in `trl_glam/policy/`;
-`Rollout`, which holds arrays over a whole update, lives in `trl_glam/rollout/buffer.py`.
+Plain frozen dataclasses over Python and NumPy values. Nothing here imports torch, transformers or an environment:
+every other module may import this one. `PackedBatch` and `PolicyOutput`, which hold tensors, live in
+`trl_glam/policy/`; `Rollout`, which holds arrays over a whole update, lives in `trl_glam/rollout/buffer.py`.
 """
 
 from __future__ import annotations
@@ -186,6 +186,6 @@ class InvalidInputError(ValueError):
     """
     Something the user gave cannot work: the message says what was given, what is allowed and what to do.
 
-    Library code raises it for bad input; the command line prints its message on one line and exits with code 2. Any other
-    exception is a bug and keeps its traceback.
+    Library code raises it for bad input; the command line prints its message on one line and exits with code 2. Any
+    other exception is a bug and keeps its traceback.
     """

@@ -3,7 +3,16 @@
 
 from .buffer import Rollout, minibatches
 from .gae import compute_gae
-from .runner import ListedEpisodes, Runner, SeededEpisodes, Sink
+from .runner import EpisodeCollector, ListedEpisodes, Runner, SeededEpisodes, Sink
 
 
-__all__ = ["ListedEpisodes", "Rollout", "Runner", "SeededEpisodes", "Sink", "compute_gae", "minibatches"]
+__all__ = [
+    "EpisodeCollector",
+    "ListedEpisodes",
+    "Rollout",
+    "Runner",
+    "SeededEpisodes",
+    "Sink",
+    "compute_gae",
+    "minibatches",
+]

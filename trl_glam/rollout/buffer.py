@@ -1,14 +1,15 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """A rollout: one update's worth of transitions as arrays, and its cut into minibatches.
 
-Rewards are scaled here, once; logs and metrics keep the raw ones. Prompts and action sets are stored once each and referred to
-by index.
+Rewards are scaled here, once; logs and metrics keep the raw ones. Prompts and action sets are stored once each and
+referred to by index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class Rollout:
     returns: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
     reference_log_probs: np.ndarray | None = None
 
-    ARRAYS = (
+    ARRAYS: ClassVar[tuple[str, ...]] = (
         "prompt_ids",
         "action_set_ids",
         "actions",
@@ -153,8 +154,8 @@ def minibatches(
     """
     Cut a rollout into shuffled minibatches that each hold the same number of steps of every environment.
 
-    The order of an environment's steps depends on (seed, its global index, update, epoch) alone, so a minibatch holds the same
-    transitions however the environments are spread over processes.
+    The order of an environment's steps depends on (seed, its global index, update, epoch) alone, so a minibatch holds
+    the same transitions however the environments are spread over processes.
 
     Args:
         num_steps (`int`):
@@ -173,7 +174,8 @@ def minibatches(
             Global index of this process's first environment.
 
     Returns:
-        `list[np.ndarray]`: flat indices `t * N + n` per minibatch, shape `(minibatch_size,)`, ordered by (step, environment).
+        `list[np.ndarray]`: flat indices `t * N + n` per minibatch, shape `(minibatch_size,)`, ordered by (step,
+        environment).
     """
     steps_each = minibatch_size // num_envs
     orders = np.stack(

@@ -22,7 +22,8 @@ def compute_gae(
 
     $$\delta_t = r_t + \gamma V'_{t+1} - V_t, \qquad A_t = \delta_t + \gamma \lambda (1 - e_t) A_{t+1}$$
 
-    with $e_t$ = 1 where an episode ended with step t, and $V'_{t+1}$ = `terminal_values[t]` there, `values[t + 1]` elsewhere.
+    with $e_t$ = 1 where an episode ended with step t, and $V'_{t+1}$ = `terminal_values[t]` there, `values[t + 1]`
+    elsewhere.
 
     Args:
         rewards (`np.ndarray` of shape `(T, N)`):

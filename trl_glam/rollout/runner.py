@@ -1,10 +1,10 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """The one loop that steps environments: training, evaluation, collecting and watching all use it.
 
-The runner owns, per slot, the environment, its prompt window, the episode's key and its generator of action draws. It asks
-an `Agent` for decisions and hands every `Transition` to sinks. It knows nothing of losses or files. There is no vector
-environment and no auto-reset: every episode is reset with its own seed, so a slot's state is (key, actions so far), which is
-also how a run is resumed.
+The runner owns, per slot, the environment, its prompt window, the episode's key and its generator of action draws. It
+asks an `Agent` for decisions and hands every `Transition` to sinks. It knows nothing of losses or files. There is no
+vector environment and no auto-reset: every episode is reset with its own seed, so a slot's state is (key, actions so
+far), which is also how a run is resumed.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class EpisodeSource(Protocol):
 
 class SeededEpisodes:
     """
-    Endless training episodes: slot s plays episodes 0, 1, 2, ... whose seeds depend on the run's seed, the global slot and
-    the episode's number alone.
+    Endless training episodes: slot s plays episodes 0, 1, 2, ... whose seeds depend on the run's seed, the global slot
+    and the episode's number alone.
 
     Args:
         env_id (`str`):
@@ -116,6 +116,21 @@ class Sink:
         """Called once when nothing more will come."""
 
 
+class EpisodeCollector(Sink):
+    """Keeps the records of finished episodes."""
+
+    def __init__(self) -> None:
+        self.records: list[EpisodeRecord] = []
+
+    def on_episode_end(self, record: EpisodeRecord) -> None:
+        self.records.append(record)
+
+    def take(self) -> list[EpisodeRecord]:
+        """Hand the records over and begin anew."""
+        records, self.records = self.records, []
+        return records
+
+
 class _Slot:
     """One environment with its running episode."""
 
@@ -145,8 +160,8 @@ class Runner:
         template ([`PromptTemplate`]):
             Writes the prompts.
         seed (`int`):
-            Seed of the action draws. A draw depends on (seed, key.slot, key.number) and its place in the episode alone: not on
-            the number of slots, their order, or what runs beside.
+            Seed of the action draws. A draw depends on (seed, key.slot, key.number) and its place in the episode
+            alone: not on the number of slots, their order, or what runs beside.
         greedy (`bool`, *optional*, defaults to `False`):
             Most probable action instead of a draw.
         success_threshold (`float`, *optional*, defaults to `0.0`):
@@ -327,8 +342,8 @@ class Runner:
 
     def state_dict(self) -> list[dict[str, Any] | None]:
         """
-        What is needed to go on exactly: per slot the episode's key, the actions so far, the generator, and a hash of the
-        prompt that the replay must reach. JSON-serialisable.
+        What is needed to go on exactly: per slot the episode's key, the actions so far, the generator, and a hash of
+        the prompt that the replay must reach. JSON-serialisable.
         """
         self._start()
         return [
@@ -356,7 +371,8 @@ class Runner:
         """
         if len(state) != len(self._slots):
             raise InvalidInputError(
-                f"The saved run has {len(state)} environments on this process, this one {len(self._slots)}; resume with "
+                f"The saved run has {len(state)} environments on this process, this one {len(self._slots)}; resume "
+                "with "
                 "the same num_envs and number of processes."
             )
         self._started = True
@@ -371,8 +387,10 @@ class Runner:
             slot.generator.bit_generator.state = saved["generator"]
             if _sha256(slot.observation.prompt) != saved["prompt_sha256"]:
                 raise InvalidInputError(
-                    f"Environment {slot.key.env_id} (slot {slot.key.slot}, seed {slot.key.seed}) does not come to the same "
-                    f"observation when its {len(saved['actions'])} actions are replayed, so the run cannot go on exactly. "
+                    f"Environment {slot.key.env_id} (slot {slot.key.slot}, seed {slot.key.seed}) does not come to "
+                    "the same "
+                    f"observation when its {len(saved['actions'])} actions are replayed, so the run cannot go on "
+                    "exactly. "
                     "Make the environment depend on its reset seed and actions alone."
                 )
 

@@ -1,0 +1,486 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""`GLAMTrainer`: online PPO of a scoring policy, inside Trainer's own loop.
+
+A rollout is collected in `_prepare_inputs` when the last one is used up, `compute_loss` is the PPO loss on the next
+slice of it. So schedules, clipping, accumulation, logging, checkpoints, callbacks, DeepSpeed and the Hub stay
+Trainer's. What a run needs to go on exactly is in `exact_state`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from peft import PeftConfig
+from torch import nn
+from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
+
+from ..agents import ScoringAgent
+from ..logs import LogWriter
+from ..policy import PackedBatch, ScoringPolicy
+from ..prompts import PromptTemplate
+from ..rollout import EpisodeCollector, Rollout, Runner, SeededEpisodes, minibatches
+from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, Transition
+from .callbacks import EnvironmentProgressCallback
+from .glam_config import GLAMConfig
+from .policy_trainer import _PolicyTrainer
+from .ppo_loss import PPOBatch, ppo_loss
+
+
+class GLAMTrainer(_PolicyTrainer):
+    r"""
+    Trainer for online reinforcement learning of a language model in an interactive text environment, as in [Grounding
+    Large Language Models in Interactive Environments with Online Reinforcement
+    Learning](https://huggingface.co/papers/2302.02662).
+
+    The policy is a softmax over the scores of the admissible action strings, a value head reads the same model, and
+    PPO trains both on the environment's reward.
+
+    Args:
+        model (`str` or [`ScoringPolicy`]):
+            Hub id, folder or `local:` name of a T5-like or causal language model, a saved policy, or a
+            [`ScoringPolicy`].
+        args ([`GLAMConfig`]):
+            Settings of the run.
+        environment_factory (`Callable[[], gym.Env]`, *optional*):
+            Makes one environment (see [`~trl_glam.envs.check_text_env`]); instead of `args.env_id`. It is not
+            [`~trl.GRPOTrainer`]'s argument of the same name, which takes classes whose methods are tools.
+        prompt_template ([`PromptTemplate`], *optional*):
+            Writes the prompts; the policy's own, or GLAM's, if not given.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            Tokenizer, when it is not the model's own.
+        callbacks (`list[TrainerCallback]`, *optional*):
+            As in [`~transformers.Trainer`].
+        peft_config ([`~peft.PeftConfig`], *optional*):
+            Trains adapters instead of the language model's weights.
+        quantization_config (*optional*):
+            Loads the language model quantised, for training adapters.
+        optimizers (`tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None]`, *optional*):
+            As in [`~transformers.Trainer`].
+
+    Example:
+
+    ```python
+    from trl_glam import GLAMConfig, GLAMTrainer
+
+    trainer = GLAMTrainer(
+        model="google/flan-t5-small",
+        args=GLAMConfig(output_dir="gotolocal", env_id="BabyAI-Text/GoToLocal-v0", total_env_steps=400_000),
+    )
+    trainer.train()
+    print(trainer.evaluate())
+    ```
+    """
+
+    _tag_names = ["trl", "trl-glam", "glam", "reinforcement-learning"]
+    _name = "GLAM"
+    _paper = {
+        "title": "Grounding Large Language Models in Interactive Environments with Online Reinforcement Learning",
+        "id": "2302.02662",
+        "citation": """@inproceedings{carta2023grounding,
+    title        = {{Grounding Large Language Models in Interactive Environments with Online Reinforcement Learning}},
+    author       = {Carta, Thomas and Romac, Cl{\\'e}ment and Wolf, Thomas and Lamprier, Sylvain and Sigaud, Olivier
+    and Oudeyer, Pierre-Yves}, booktitle    = {International Conference on Machine Learning}, year         = 2023
+}""",
+    }
+
+    def __init__(
+        self,
+        model: str | ScoringPolicy,
+        args: GLAMConfig,
+        environment_factory: Callable[[], gym.Env] | None = None,
+        prompt_template: PromptTemplate | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        peft_config: PeftConfig | None = None,
+        quantization_config: Any | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+    ) -> None:
+        super().__init__(
+            model,
+            args,
+            environment_factory,
+            prompt_template,
+            processing_class,
+            callbacks,
+            peft_config,
+            quantization_config,
+            optimizers,
+        )
+        self._num_envs = args.num_envs // args.world_size
+        self._first_env = args.process_index * self._num_envs
+        self._progress = EnvironmentProgressCallback(args.num_updates * args.num_envs * args.rollout_steps)
+        if not args.disable_tqdm:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(self._progress)
+        self.add_callback(_UpdateBoundaries(self))
+        # A copy, not the base model: the run may start from a policy that was trained before.
+        self._reference_lm = copy.deepcopy(self.policy.lm).requires_grad_(False) if args.beta > 0 else None
+        # Ends a run early, for a plan of what the whole would take.
+        self.stop_after_updates: int | None = None
+        self._reset_run()
+
+    def _reset_run(self) -> None:
+        self.env_steps = 0
+        self.update = 0
+        self._runner: Runner | None = None
+        self._rollout: Rollout | None = None
+        self._queue: deque[np.ndarray] = deque()
+        self._step_kl: list[float] = []
+        self._recent: deque[bool] = deque(maxlen=100)
+        self._update_started = time.perf_counter()
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+        """
+        Train until `total_env_steps`.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                A checkpoint folder, or `True` for the newest whole one in `output_dir`.
+
+        Returns:
+            [`~transformers.trainer_utils.TrainOutput`]
+        """
+        self._reset_run()
+        try:
+            return super().train(resume_from_checkpoint, **kwargs)
+        finally:
+            if self._runner is not None:
+                self._runner.close()
+
+    def _value_learning_rate(self) -> float:
+        return self.args.value_learning_rate or self.args.learning_rate
+
+    # -- rollout
+
+    def _make_runner(self) -> Runner:
+        args = self.args
+        per_act = -(-self._num_envs // args.per_device_rollout_batch_size)
+        self._agent = ScoringAgent(
+            self.policy,
+            self.model_wrapped,
+            args.per_device_rollout_batch_size,
+            lockstep_forwards=per_act if args.world_size > 1 else None,
+        )
+        self._episodes = SeededEpisodes(self._env_id, args.seed, self._first_env, self._env_kwargs)
+        self._finished = EpisodeCollector()
+        self._writer = self._make_log_writer() if args.log_interactions else None
+        return Runner(
+            self.make_env,
+            self._episodes,
+            self._num_envs,
+            self._agent,
+            self.policy.prompt_template,
+            args.seed,
+            success_threshold=args.success_threshold,
+            sinks=[self._finished, self._progress, *([] if self._writer is None else [self._writer])],
+            workers=args.env_workers,
+        )
+
+    def _make_log_writer(self) -> LogWriter:
+        args = self.args
+        return LogWriter(
+            f"{args.output_dir}/interactions",
+            run_id=args.run_name or args.output_dir.rstrip("/").split("/")[-1],
+            policy=self.policy.policy_config.base_model or "policy",
+            rank=args.process_index,
+            num_processes=args.world_size,
+            run={"prompt_template": self.policy.prompt_template.to_dict(), "seed": args.seed},
+        )
+
+    def _collect_rollout(self) -> Rollout:
+        """
+        Play `rollout_steps` steps in every environment with the current weights.
+
+        Returns:
+            [`Rollout`]: with advantages and returns.
+        """
+        args = self.args
+        started = time.perf_counter()
+        if self.update > 0:
+            num_steps = args.rollout_steps * args.num_envs
+            self._metrics["ppo/steps_per_second"].append(num_steps / (started - self._update_started))
+        if self._runner is None:
+            self._runner = self._make_runner()
+        # The weights have moved since the last rollout; under accelerate the wrapped model may be a new object too.
+        self._agent.forget()
+        self._agent.model = self.model_wrapped
+        if self._writer is not None:
+            self._writer.update = self.update
+            self._writer.policy_revision = f"update-{self.update}"
+        steps = [self._runner.step() for _ in range(args.rollout_steps)]
+        rollout = Rollout.from_transitions(steps, args.reward_scale)
+        self._value_the_ends(rollout, steps)
+        if self._reference_lm is not None:
+            rollout.reference_log_probs = self._reference_log_probs(rollout)
+        if args.normalize_advantages:
+            self._normalize(rollout)
+        self.env_steps += args.rollout_steps * args.num_envs
+        self.update += 1
+        self._log_rollout(rollout, time.perf_counter() - started)
+        self._update_started = time.perf_counter()
+        return rollout
+
+    def _value_the_ends(self, rollout: Rollout, steps: list[list[Transition]]) -> None:
+        """Value what comes after the rollout: terminal observations of truncated episodes, and the current ones."""
+        truncated = [
+            (t, n, transition.final_observation)
+            for t, row in enumerate(steps)
+            for n, transition in enumerate(row)
+            if transition.truncated and self.args.bootstrap_truncated
+        ]
+        current = self._runner.observations
+        rows = [(o.prompt, ()) for _, _, o in truncated] + [(o.prompt, ()) for o in current]
+        num_forwards = None
+        if self.args.world_size > 1:
+            mine = torch.tensor(-(-len(rows) // self._agent.batch_size), device=self.args.device)
+            num_forwards = int(self.accelerator.gather(mine[None]).max().item())
+        values = np.array(
+            [value for _, value in self._agent.evaluate(rows, num_forwards, value_only=True)], dtype=np.float32
+        )
+        for (t, n, _), value in zip(truncated, values, strict=False):
+            rollout.terminal_values[t, n] = value
+        rollout.finish(values[len(truncated) :], self.args.gamma, self.args.gae_lambda)
+
+    @torch.no_grad()
+    def _reference_log_probs(self, rollout: Rollout) -> np.ndarray:
+        """Log-probabilities of the policy before training, shape `(T, N, A)`."""
+        flat = np.full((rollout.actions.size, rollout.log_probs.shape[-1]), -np.inf, dtype=np.float32)
+        for indices in np.array_split(np.arange(len(flat)), -(-len(flat) // self._agent.batch_size)):
+            packed = _pack(self.policy, rollout, indices).to(self.args.device)
+            with self.accelerator.autocast():
+                output = self.policy(packed, lm=self._reference_lm)
+            flat[indices, : output.logits.shape[1]] = output.logits.log_softmax(-1).cpu().numpy()
+        return flat.reshape(rollout.log_probs.shape)
+
+    def _normalize(self, rollout: Rollout) -> None:
+        """Standardise the advantages over the rollouts of all processes."""
+        local = rollout.advantages.astype(np.float64)
+        sums = torch.tensor([local.sum(), np.square(local).sum(), local.size], dtype=torch.float64)
+        if self.args.world_size > 1:
+            sums = self.accelerator.reduce(sums.to(self.args.device), "sum").cpu()
+        mean = float(sums[0] / sums[2])
+        variance = max(float(sums[1] / sums[2]) - mean**2, 0.0)
+        rollout.advantages = ((local - mean) / (math.sqrt(variance) + 1e-8)).astype(np.float32)
+
+    def _log_rollout(self, rollout: Rollout, seconds: float) -> None:
+        records = self._finished.take()
+        if self.args.world_size > 1:
+            records = gather_object(records)
+        name = "success_rate" if self._runner.has_success_info else "success_rate_by_return"
+        self._recent.extend(record.success for record in records)
+        metrics = {
+            "rollout/steps_per_second": rollout.actions.size * self.args.world_size / seconds,
+            "rollout/share_computed": self._agent.num_computed / max(self._agent.num_asked, 1),
+            "ppo/explained_variance": rollout.explained_variance(),
+        }
+        self._agent.num_computed = self._agent.num_asked = 0
+        if self._recent:
+            metrics[f"rollout/{name}"] = float(np.mean(self._recent))
+        if records:
+            metrics["rollout/return"] = float(np.mean([record.episode_return for record in records]))
+            metrics["rollout/length"] = float(np.mean([record.length for record in records]))
+            metrics["rollout/episodes"] = float(len(records))
+        for kind in sorted({record.task_kind for record in records if record.task_kind is not None}):
+            of_kind = [record.success for record in records if record.task_kind == kind]
+            metrics[f"rollout/{name}/{kind}"] = float(np.mean(of_kind))
+        for key, value in metrics.items():
+            # Not averaged over several rollouts between two logs: the last one counts.
+            self._metrics[key] = [value]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Every log carries `env_steps`, the x-axis of learning curves."""
+        super().log({**logs, "env_steps": self.env_steps}, start_time)
+
+    # -- update
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        # Trainer's placeholder goes unused, and its own version would cast log-probabilities to bf16 under DeepSpeed.
+        if not self._queue:
+            self._rollout = self._collect_rollout()
+            self._fill_queue()
+        return self._make_inputs(self._queue.popleft())
+
+    def _fill_queue(self) -> None:
+        args, (num_steps, num_envs) = self.args, self._rollout.shape
+        for epoch in range(args.num_ppo_epochs):
+            for minibatch in minibatches(
+                num_steps,
+                num_envs,
+                args.minibatch_size // args.world_size,
+                seed=args.seed,
+                update=self.update,
+                epoch=epoch,
+                first_env=self._first_env,
+            ):
+                self._queue.extend(np.split(minibatch, args.gradient_accumulation_steps))
+
+    def _make_inputs(self, indices: np.ndarray) -> dict[str, Any]:
+        rollout, packed = self._rollout, _pack(self.policy, self._rollout, indices)
+        steps, envs = np.divmod(indices, rollout.shape[1])
+        num_actions = packed.action_mask.shape[1]
+
+        def tensor(array: np.ndarray | None) -> torch.Tensor | None:
+            return None if array is None else torch.from_numpy(array[steps, envs]).to(self.args.device)
+
+        self._useful_tokens = packed.useful_tokens
+        reference = None if rollout.reference_log_probs is None else rollout.reference_log_probs[..., :num_actions]
+        batch = PPOBatch(
+            actions=tensor(rollout.actions),
+            old_log_probs=tensor(rollout.log_probs[..., :num_actions]),
+            old_values=tensor(rollout.values),
+            advantages=tensor(rollout.advantages),
+            returns=tensor(rollout.returns),
+            reference_log_probs=tensor(reference),
+        )
+        return {"packed": packed.to(self.args.device), "batch": batch}
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        The PPO loss of one micro-batch.
+
+        Raises:
+            `FloatingPointError`: when it is not finite.
+        """
+        args = self.args
+        output = model(inputs["packed"])
+        loss, stats = ppo_loss(
+            output.logits,
+            output.values,
+            inputs["batch"],
+            cliprange=args.cliprange,
+            cliprange_value=args.cliprange_value,
+            vf_coef=args.vf_coef,
+            entropy_coef=args.entropy_coef,
+            beta=args.beta,
+            policy_weight=float(self.state.global_step >= args.value_warmup_steps),
+        )
+        # One transfer for all scalars.
+        names = list(stats)
+        scalars = torch.stack([loss.detach(), *(stats[name].float() for name in names)]).tolist()
+        if not math.isfinite(scalars[0]):
+            raise FloatingPointError(
+                f"The PPO loss is {scalars[0]} at optimizer step {self.state.global_step} (environment step "
+                f"{self.env_steps}): "
+                f"{dict(zip(names, scalars[1:], strict=True))}. Lower learning_rate, or check the rewards; the "
+                "checkpoints "
+                f"in {args.output_dir} are from before."
+            )
+        for name, value in zip(names, scalars[1:], strict=True):
+            self._metrics[f"ppo/{name}"].append(value)
+        self._step_kl.append(scalars[1 + names.index("approx_kl")])
+        return loss
+
+    def finish_optimizer_step(self) -> bool:
+        """
+        Called after every optimizer step: drop the rest of the rollout's passes when the policy has moved too far.
+
+        Returns:
+            `bool`: whether the rollout is used up.
+        """
+        kl = torch.tensor(float(np.mean(self._step_kl)), device=self.args.device)
+        self._step_kl.clear()
+        if self.args.target_kl is not None and self._queue:
+            if self.accelerator.reduce(kl, "mean").item() > self.args.target_kl:
+                self._metrics["ppo/dropped_passes"].append(len(self._queue) / self._passes_per_update)
+                # The schedule goes by environment steps: it takes the steps that are left out.
+                for _ in range(len(self._queue) // self.args.gradient_accumulation_steps):
+                    self.lr_scheduler.step()
+                self._queue.clear()
+        return not self._queue
+
+    @property
+    def _passes_per_update(self) -> int:
+        return self.args.steps_per_update * self.args.gradient_accumulation_steps
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has taken its environment steps and used them up."""
+        return self.update >= (self.stop_after_updates or self.args.num_updates) and not self._queue
+
+    # -- resuming
+
+    def exact_state(self) -> dict[str, Any]:
+        """Counters, the queue of passes, running episodes with their generators, and the position of the log."""
+        return {
+            "num_processes": self.args.world_size,
+            "env_steps": self.env_steps,
+            "update": self.update,
+            "queue": [indices.tolist() for indices in self._queue],
+            "recent": list(self._recent),
+            "metrics": {name: list(values) for name, values in self._metrics.items()},
+            "unreported": [{**asdict(record), "key": record.key.to_dict()} for record in self._finished.records],
+            "has_success_info": self._runner.has_success_info,
+            "episode_numbers": sorted(self._episodes.numbers.items()),
+            "runner": self._runner.state_dict(),
+            "log": None if self._writer is None else self._writer.state_dict(),
+        }
+
+    def load_exact_state(self, state: dict[str, Any], rollout: Rollout | None) -> None:
+        """Go on from [`~GLAMTrainer.exact_state`]: environments are replayed from their seeds and actions."""
+        if state["num_processes"] != self.args.world_size:
+            raise InvalidInputError(
+                f"The checkpoint is of a run on {state['num_processes']} processes, this one has "
+                f"{self.args.world_size}; resume "
+                "with the same number."
+            )
+        self.env_steps = state["env_steps"]
+        self.update = state["update"]
+        self._rollout = rollout
+        self._queue = deque(np.array(indices, dtype=np.int64) for indices in state["queue"])
+        self._recent.extend(state["recent"])
+        self._metrics.update(state["metrics"])
+        self._runner = self._make_runner()
+        self._runner.has_success_info = state["has_success_info"]
+        self._episodes.numbers = dict(state["episode_numbers"])
+        self._runner.load_state_dict(state["runner"])
+        self._finished.records = [
+            EpisodeRecord(
+                **{**record, "key": EpisodeKey.from_dict(record["key"]), "actions": tuple(record["actions"])}
+            )
+            for record in state["unreported"]
+        ]
+        if self._writer is not None and state["log"] is not None:
+            self._writer.load_state_dict(state["log"])
+        self._progress.resume(self.env_steps)
+
+    def _rollout_in_use(self) -> Rollout | None:
+        return self._rollout if self._queue else None
+
+
+def _pack(policy: ScoringPolicy, rollout: Rollout, indices: np.ndarray) -> PackedBatch:
+    """Pack transitions of a rollout, given by their flat indices."""
+    prompt_ids, action_set_ids = rollout.prompt_ids.reshape(-1)[indices], rollout.action_set_ids.reshape(-1)[indices]
+    return policy.pack(
+        [rollout.prompts[i] for i in prompt_ids], [list(rollout.action_sets[i]) for i in action_set_ids]
+    )
+
+
+class _UpdateBoundaries(TrainerCallback):
+    """Logs once per rollout and ends the run by environment steps."""
+
+    def __init__(self, trainer: GLAMTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args, state, control, **kwargs):
+        used_up = self.trainer.finish_optimizer_step()
+        if used_up and args.logging_strategy == "no":
+            control.should_log = True
+        if self.trainer.is_finished:
+            control.should_training_stop = True
+        return control

@@ -1,0 +1,542 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""The small base of every trainer of a scoring policy: build the policy, evaluate by episodes, save whole folders.
+
+`GLAMTrainer` adds rollouts and PPO, `BCTrainer` a collator and two losses. Trainer's own paths for saving, loading and
+pushing know one `model.safetensors` only; those that would lose a head or write a pickle are overridden here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from peft import PeftConfig
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers.trainer_utils import rotate_checkpoints
+
+from .._compat import _BaseTrainer
+from ..agents import Agent, ScoringAgent
+from ..cards import write_policy_card
+from ..envs.contract import make_env
+from ..evaluation import EvaluationResult, Panel
+from ..policy import Calibration, ScoringPolicy
+from ..prompts import PromptTemplate
+from ..rollout import EpisodeCollector, ListedEpisodes, Runner
+from ..rollout.runner import TRAINING_SEEDS
+from ..types import EpisodeKey, InvalidInputError
+from .checkpoint_state import find_checkpoint, load_state, save_state, write_manifest
+from .policy_trainer_config import _PolicyTrainerConfig
+
+
+TRAINING_ARGUMENTS_NAME = "training_args.json"
+
+# What a plain language model is given when neither the config nor a policy folder says: measured to explore and to
+# learn, where temperature 1 without calibration starts at 0.99 on one action.
+_LEARNING_TEMPERATURE = 4.0
+_LEARNING_CALIBRATION = "prompts"
+
+# Entries of `model_init_kwargs` that `ScoringPolicy.from_pretrained` takes by name.
+_LOADING_OPTIONS = ("dtype", "attn_implementation", "revision", "trust_remote_code")
+
+
+class _PolicyTrainer(_BaseTrainer):
+    """
+    Base of [`GLAMTrainer`] and [`BCTrainer`].
+
+    Args:
+        model (`str` or [`ScoringPolicy`]):
+            A Hub id, a folder, a `local:` name, or a policy.
+        args ([`_PolicyTrainerConfig`]):
+            Settings.
+        environment_factory (`Callable[[], gym.Env]`, *optional*):
+            Makes one environment; instead of `args.env_id`.
+        prompt_template ([`PromptTemplate`], *optional*):
+            Writes the prompts.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            Tokenizer, when it is not the model's own.
+        callbacks (`list[TrainerCallback]`, *optional*):
+            As in Trainer.
+        peft_config ([`~peft.PeftConfig`], *optional*):
+            Trains adapters instead of the language model.
+        quantization_config (*optional*):
+            Loads the language model quantised.
+        optimizers (`tuple`, *optional*, defaults to `(None, None)`):
+            As in Trainer.
+    """
+
+    # The loss of a micro-batch is a mean over it: Trainer divides by the number of micro-batches.
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: str | ScoringPolicy,
+        args: _PolicyTrainerConfig,
+        environment_factory: Callable[[], gym.Env] | None,
+        prompt_template: PromptTemplate | None,
+        processing_class: PreTrainedTokenizerBase | None,
+        callbacks: list[TrainerCallback] | None,
+        peft_config: PeftConfig | None,
+        quantization_config: Any | None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None],
+    ) -> None:
+        set_seed(args.seed)
+        self._set_environment(args, environment_factory)
+        policy = _build_policy(model, args, processing_class, peft_config, quantization_config)
+        _set_template(policy, prompt_template, args.num_observations)
+        if args.fp16 and policy.policy_config.architecture == "encoder_decoder":
+            raise InvalidInputError("fp16=True overflows in T5 models; use bf16=True or fp32.")
+        if args.freeze_embeddings:
+            policy.get_input_embeddings().requires_grad_(False)
+            policy.get_output_embeddings().requires_grad_(False)
+        self._metrics: dict[str, list[float]] = defaultdict(list)
+        self._useful_tokens = 0
+        super().__init__(
+            model=policy,
+            args=args,
+            train_dataset=_Placeholder(args.max_steps * args.gradient_accumulation_steps),
+            eval_dataset=_Placeholder(1),
+            data_collator=lambda rows: rows[0],
+            processing_class=policy.tokenizer,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        self._prepare_policy(policy)
+
+    # -- environments and evaluation
+
+    def _set_environment(self, args: _PolicyTrainerConfig, factory: Callable[[], gym.Env] | None) -> None:
+        if factory is not None and args.env_id is not None:
+            raise InvalidInputError(
+                f"Both environment_factory and args.env_id={args.env_id!r} are given; give one of them."
+            )
+        if factory is None and args.env_id is None:
+            raise InvalidInputError(
+                "No environment is given: set args.env_id (for example 'BabyAI-Text/GoToLocal-v0') or pass "
+                "environment_factory."
+            )
+        if factory is None:
+            self.make_env = lambda key: make_env(args.env_id, args.env_kwargs or {}, args.env_module)
+            self._env_id, self._env_kwargs = args.env_id, dict(args.env_kwargs or {})
+            probe = self.make_env(None)
+        else:
+            probe = _made_by(factory)
+            self.make_env = lambda key: _made_by(factory)
+            spec = probe.spec
+            self._env_id = type(probe.unwrapped).__name__ if spec is None else spec.id
+            self._env_kwargs = {} if spec is None else dict(spec.kwargs)
+        probe.close()
+
+    def evaluation_panel(self) -> Panel:
+        """The panel `evaluate` plays: `args.eval_panel`, or the training environment on seeds of its own."""
+        if self.args.eval_panel is not None:
+            return Panel.load(self.args.eval_panel)
+        return Panel.from_env(self._env_id, self.args.eval_episodes, TRAINING_SEEDS, self._env_kwargs)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """
+        Play the evaluation panel, in environments of its own, every episode to its end.
+
+        Args:
+            eval_dataset ([`Panel`], *optional*):
+                The episodes; [`~_PolicyTrainer.evaluation_panel`] if not given.
+            ignore_keys (`list[str]`, *optional*):
+                Unused; part of Trainer's signature.
+            metric_key_prefix (`str`, *optional*, defaults to `"eval"`):
+                Prefix of the metrics.
+
+        Returns:
+            `dict[str, float]`: success rate with its 95 % Wilson interval, return, length, success per task kind.
+        """
+        panel = eval_dataset if isinstance(eval_dataset, Panel) else self.evaluation_panel()
+        result = self.play(panel, greedy=self.args.eval_greedy)
+        low, high = result.interval
+        # A success read off the return is named so.
+        name = "success_rate" if result.success_reported else "success_rate_by_return"
+        metrics = {
+            f"{metric_key_prefix}_{name}": result.success_rate,
+            f"{metric_key_prefix}_{name}_low": low,
+            f"{metric_key_prefix}_{name}_high": high,
+            f"{metric_key_prefix}_return": result.mean_return,
+            f"{metric_key_prefix}_length": result.mean_length,
+        }
+        for kind, success in result.per_kind.items():
+            metrics[f"{metric_key_prefix}_{name}/{kind}"] = success.rate
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def play(self, panel: Panel, greedy: bool = False, seed: int = 0) -> EvaluationResult:
+        """
+        Play a panel with the policy as it is now, on all processes.
+
+        Args:
+            panel ([`Panel`]):
+                The episodes.
+            greedy (`bool`, *optional*, defaults to `False`):
+                Most probable actions instead of draws.
+            seed (`int`, *optional*, defaults to `0`):
+                Seed of the action draws.
+
+        Returns:
+            [`EvaluationResult`]: the same on every process and for every number of processes.
+        """
+        self._prepare_for_forward()
+        args, keys = self.args, panel.episodes()
+        world = args.world_size
+        num_slots = min(32, -(-len(keys) // world))
+        agent = ScoringAgent(
+            self.policy,
+            self.model_wrapped,
+            args.per_device_rollout_batch_size,
+            lockstep_forwards=-(-num_slots // args.per_device_rollout_batch_size) if world > 1 else None,
+        )
+        collected = EpisodeCollector()
+        runner = Runner(
+            self._make_panel_env,
+            ListedEpisodes(keys[args.process_index :: world]),
+            num_slots,
+            agent,
+            self.policy.prompt_template,
+            seed,
+            greedy=greedy,
+            success_threshold=args.success_threshold,
+            sinks=[collected],
+            workers=args.env_workers,
+        )
+        try:
+            # Ranks that share parameters must forward together: all go on while any has an episode to play.
+            while self._any_process(bool(runner.observations)):
+                runner.step()
+        finally:
+            runner.close()
+        records = collected.records if world == 1 else gather_object(collected.records)
+        records = tuple(sorted(records, key=lambda record: record.key.slot))
+        return EvaluationResult(panel, records, seed, greedy, runner.has_success_info)
+
+    def _make_panel_env(self, key: EpisodeKey) -> gym.Env:
+        if self.args.env_id is None and (key.env_id, key.env_kwargs) == (self._env_id, self._env_kwargs):
+            return self.make_env(key)
+        return make_env(key.env_id, key.env_kwargs, self.args.env_module)
+
+    def _any_process(self, flag: bool) -> bool:
+        if self.args.world_size == 1:
+            return flag
+        count = torch.tensor(float(flag), device=self.args.device)
+        return bool(self.accelerator.reduce(count, "sum").item() > 0)
+
+    # -- the policy
+
+    @property
+    def policy(self) -> ScoringPolicy:
+        """The policy without wrappers."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _prepare_policy(self, policy: ScoringPolicy) -> None:
+        """Calibrate the scores and fit the value inputs on first observations of seeds that no run trains on."""
+        calibration = policy.policy_config.calibration
+        must_calibrate = calibration.mode != "none" and not calibration.prompts
+        if not must_calibrate and policy.value_head.is_fitted:
+            return
+        prompts, actions = self._first_observations(self.args.calibration_prompts)
+        if not policy.value_head.is_fitted:
+            policy.fit_value_normalizer(prompts)
+        if must_calibrate:
+            strings = list(dict.fromkeys(action for row in actions for action in row))
+            if calibration.mode == "content_free":
+                prompts = [policy.prompt_template.content_free(strings)]
+            policy.calibrate(prompts, strings)
+
+    def _first_observations(self, count: int) -> tuple[list[str], list[tuple[str, ...]]]:
+        seeds = range(2 * TRAINING_SEEDS, 2 * TRAINING_SEEDS + count)
+        keys = [EpisodeKey(self._env_id, seed, env_kwargs=self._env_kwargs) for seed in seeds]
+        runner = Runner(self.make_env, ListedEpisodes(keys), count, Agent(), self.policy.prompt_template, seed=0)
+        try:
+            observations = runner.observations
+        finally:
+            runner.close()
+        return [o.prompt for o in observations], [o.admissible_actions for o in observations]
+
+    def _prepare_for_forward(self) -> None:
+        # As Trainer's own evaluation does before any training has wrapped the model.
+        if self.model_wrapped is not self.model or self.is_in_train:
+            return
+        model = self._wrap_model(self.model, training=False)
+        if model is self.model:
+            deepspeed_or_fsdp = self.is_deepspeed_enabled or self.is_fsdp_enabled
+            model = (
+                self.accelerator.prepare(model)
+                if deepspeed_or_fsdp
+                else self.accelerator.prepare_model(model, evaluation_mode=True)
+            )
+        if model is not self.model:
+            self.model_wrapped = model
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Adam over the language model, with the value head in a group of its own learning rate."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            cls, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
+            decay = set(self.get_decay_parameter_names(model))
+            groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    groups["value_head." in name, name in decay].append(parameter)
+            value_rate = self._value_learning_rate()
+            self.optimizer = cls(
+                [
+                    {
+                        "params": parameters,
+                        "weight_decay": self.args.weight_decay if decays else 0.0,
+                        "lr": value_rate if is_value else self.args.learning_rate,
+                    }
+                    for (is_value, decays), parameters in sorted(groups.items())
+                ],
+                **kwargs,
+            )
+        return self.optimizer
+
+    def _value_learning_rate(self) -> float:
+        return self.args.learning_rate
+
+    # -- Trainer's loop
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Placeholders, one per micro-batch of this process: what is trained on is made in `_prepare_inputs`."""
+        return DataLoader(self.train_dataset, batch_size=None)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """6 x parameters x tokens that are not padding (Kaplan et al., 2020,
+        https://huggingface.co/papers/2001.08361)."""
+        # Trainer passes its placeholder; what was trained on is the last micro-batch.
+        return 6 * self.policy.num_parameters() * self._useful_tokens
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the metrics gathered since the last log, averaged."""
+        if self._metrics and "loss" in logs:
+            means = {name: float(np.mean(values)) for name, values in self._metrics.items()}
+            logs = {**logs, **means}
+            self._metrics.clear()
+        super().log(logs, start_time)
+
+    # -- saving, loading, pushing
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+        """
+        Train.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                A checkpoint folder, or `True` for the newest whole one in `output_dir`.
+
+        Returns:
+            [`~transformers.trainer_utils.TrainOutput`]
+        """
+        if resume_from_checkpoint:
+            resume_from_checkpoint = find_checkpoint(self.args.output_dir, resume_from_checkpoint)
+        return super().train(resume_from_checkpoint or None, **kwargs)
+
+    def exact_state(self) -> dict[str, Any]:
+        """What this process needs, beyond Trainer's files, to go on exactly; JSON-serialisable."""
+        return {}
+
+    def load_exact_state(self, state: dict[str, Any], rollout: Any) -> None:
+        """Go on from what [`~_PolicyTrainer.exact_state`] gave."""
+
+    def _rollout_in_use(self) -> Any | None:
+        return None
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        output_dir = self.args.output_dir if output_dir is None else output_dir
+        if not self.args.should_save:
+            return
+        os.makedirs(output_dir, exist_ok=True)
+        self.policy.save_pretrained(output_dir, state_dict=state_dict)
+        # JSON where Trainer writes a pickle.
+        Path(output_dir, TRAINING_ARGUMENTS_NAME).write_text(self.args.to_json_string(), encoding="utf-8")
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with self._without_push_and_rotation() as (push, limit):
+            super()._save_checkpoint(model, trial)
+        folder = os.path.join(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        if not self.args.save_only_model:
+            save_state(folder, self.args.process_index, self.exact_state(), self._rollout_in_use())
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            write_manifest(folder)
+            # Only now is there something whole to push, and something older that may go.
+            if push:
+                self._push_from_checkpoint(folder)
+            rotate_checkpoints(
+                self.args.output_dir, limit, best_model_checkpoint=self.state.best_model_checkpoint, use_mtime=True
+            )
+
+    @contextmanager
+    def _without_push_and_rotation(self):
+        push, limit = self.args.push_to_hub, self.args.save_total_limit
+        self.args.push_to_hub, self.args.save_total_limit = False, None
+        try:
+            yield push, limit
+        finally:
+            self.args.push_to_hub, self.args.save_total_limit = push, limit
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self.policy.load_weights(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self.policy.load_weights(self.state.best_model_checkpoint)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.load_exact_state(*load_state(checkpoint, self.args.process_index))
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """Write the policy's card, `README.md`, into `output_dir`."""
+        if self.is_world_process_zero():
+            write_policy_card(
+                self.args.output_dir,
+                policy_config=self.policy.policy_config,
+                trainer_name=self._name,
+                model_name=model_name or self.args.hub_model_id,
+                env_id=self._env_id,
+                env_kwargs=self._env_kwargs,
+                log_history=self.state.log_history,
+                tags=[*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])],
+                dataset_name=dataset_name,
+            )
+
+
+class _Placeholder(torch.utils.data.Dataset):
+    """Has a length and nothing else: Trainer counts its batches."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        return {"index": index}
+
+
+def _made_by(factory: Callable[[], gym.Env]) -> gym.Env:
+    env = factory()
+    if not isinstance(env, gym.Env):
+        raise InvalidInputError(
+            f"environment_factory gave a {type(env).__name__}, it must give a gymnasium.Env whose reset and step "
+            "speak text (see "
+            "trl_glam.envs.check_text_env). The environments of TRL's GRPOTrainer, classes whose methods are tools, "
+            "do not fit: "
+            "here the policy chooses among info['admissible_actions']."
+        )
+    return env
+
+
+def _build_policy(
+    model: str | ScoringPolicy,
+    args: _PolicyTrainerConfig,
+    processing_class: PreTrainedTokenizerBase | None,
+    peft_config: PeftConfig | None,
+    quantization_config: Any | None,
+) -> ScoringPolicy:
+    if isinstance(model, ScoringPolicy):
+        _check_agreement(model, args, peft_config, quantization_config, processing_class)
+        return model
+    options = dict(args.model_init_kwargs or {})
+    named = {name: options.pop(name) for name in _LOADING_OPTIONS if name in options}
+    policy = ScoringPolicy.from_pretrained(
+        model,
+        scoring=args.scoring,
+        temperature=args.temperature,
+        calibration=args.calibration,
+        head=args.head,
+        num_actions=None,
+        value_head=args.value_head,
+        detach_value=args.detach_value,
+        init=args.init,
+        tokenizer=processing_class,
+        peft_config=peft_config,
+        quantization_config=quantization_config,
+        model_init_kwargs=options,
+        **named,
+    )
+    if policy.prompt_template is None:
+        # A plain language model, not a saved policy.
+        config = policy.policy_config
+        changes: dict[str, Any] = {}
+        if args.temperature is None:
+            changes["temperature"] = _LEARNING_TEMPERATURE
+        if args.calibration is None and config.head == "scoring":
+            changes["calibration"] = Calibration(_LEARNING_CALIBRATION)
+        if args.detach_value is None:
+            changes["detach_value"] = config.value_head != "paper"
+        policy.policy_config = replace(config, **changes)
+    return policy
+
+
+def _check_agreement(
+    policy: ScoringPolicy,
+    args: _PolicyTrainerConfig,
+    peft_config: Any | None,
+    quantization_config: Any | None,
+    processing_class: Any | None,
+) -> None:
+    given = {
+        "peft_config": peft_config,
+        "quantization_config": quantization_config,
+        "processing_class": processing_class,
+        "args.model_init_kwargs": args.model_init_kwargs,
+    }
+    extra = [name for name, value in given.items() if value]
+    if extra:
+        raise InvalidInputError(
+            f"{', '.join(extra)} cannot be applied to a ScoringPolicy that is already built; pass it to "
+            "ScoringPolicy.from_pretrained, or pass the model's name to the trainer."
+        )
+    config = policy.policy_config
+    actual = {name: getattr(config, name) for name in ("scoring", "temperature", "head", "value_head", "detach_value")}
+    actual["calibration"] = config.calibration.mode
+    for name, value in actual.items():
+        asked = getattr(args, name)
+        if asked is not None and asked != value:
+            raise InvalidInputError(
+                f"args.{name}={asked!r} differs from the given ScoringPolicy's {value!r}; leave it out of the "
+                "arguments."
+            )
+
+
+def _set_template(policy: ScoringPolicy, template: PromptTemplate | None, num_observations: int | None) -> None:
+    """Give the policy its template: the given one, its own, or GLAM's with the window asked for."""
+    own = policy.prompt_template
+    base = template or own
+    if base is None:
+        policy.prompt_template = PromptTemplate(num_observations=num_observations or 3)
+        return
+    if num_observations is not None and num_observations != base.num_observations:
+        whose = "the given prompt_template" if template is not None else "the policy"
+        raise InvalidInputError(
+            f"args.num_observations={num_observations} differs from the window of {base.num_observations} of "
+            f"{whose}; leave one "
+            "of them out."
+        )
+    policy.prompt_template = base
