@@ -75,11 +75,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def plan(args: argparse.Namespace) -> list[tuple[SuiteTest, Panel]]:
     """The tests that the arguments ask for, with their episodes."""
+    if args.quick and args.suite is None:
+        raise InvalidInputError("--quick belongs to --suite; use --episodes N.")
     if args.env_id is not None:
         panel = Panel.from_env(args.env_id, args.episodes or 100, env_kwargs=args.env_kwargs)
         return [(SuiteTest(args.env_id, panel.name), panel)]
-    if args.quick and args.suite is None:
-        raise InvalidInputError("--quick belongs to --suite; use --episodes N.")
     if args.panel is not None:
         panel = Panel.load(args.panel)
         tests = [(SuiteTest(panel.name, panel.name, args.env_kwargs), panel)]

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..types import InvalidInputError
 from .evaluate import EvaluationResult, SuccessRate
 from .statistics import PairedComparison, holm, paired_comparison, summarize_seeds
@@ -21,7 +22,7 @@ from .statistics import PairedComparison, holm, paired_comparison, summarize_see
 SCHEMA_VERSION = 1
 RESULTS_NAME = "results.json"
 
-_PACKAGES = ("trl-glam", "trl", "transformers", "torch", "minigrid", "gymnasium", "numpy", "scipy")
+_PACKAGES = ("trl", "transformers", "torch", "minigrid", "gymnasium", "numpy", "scipy")
 
 
 def score_entry(
@@ -87,7 +88,7 @@ def write_results(
         "policy": policy,
         "seed": seed,
         "confidence": confidence,
-        "versions": {package: version(package) for package in _PACKAGES},
+        "versions": {"trl-glam": __version__, **{package: version(package) for package in _PACKAGES}},
         "suites": suites,
     }
     path = Path(directory, RESULTS_NAME)
