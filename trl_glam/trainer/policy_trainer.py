@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from ..policy import Calibration, ScoringPolicy
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, ListedEpisodes, Runner
 from ..rollout.runner import TRAINING_SEEDS
+from ..training_summary import TrainingSummary, curves_of, recipe_settings
 from ..types import EpisodeKey, InvalidInputError
 from .checkpoint_state import find_checkpoint, load_state, save_state, write_manifest
 from .policy_trainer_config import _PolicyTrainerConfig
@@ -409,19 +410,29 @@ class _PolicyTrainer(_BaseTrainer):
     def create_model_card(
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
     ) -> None:
-        """Write the policy's card, `README.md`, into `output_dir`."""
+        """Write the policy's card and `training_summary.json`, which it is rendered from, into `output_dir`."""
         if self.is_world_process_zero():
+            summary = self._training_summary(dataset_name, [tags] if isinstance(tags, str) else tags or [])
+            summary.save(self.args.output_dir)
             write_policy_card(
                 self.args.output_dir,
-                policy_config=self.policy.policy_config,
-                trainer_name=self._name,
-                model_name=model_name or self.args.hub_model_id,
-                env_id=self._env_id,
-                env_kwargs=self._env_kwargs,
-                log_history=self.state.log_history,
-                tags=[*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])],
-                dataset_name=dataset_name,
+                self.policy.policy_config,
+                summary,
+                repo_id=self.hub_model_id or self.args.hub_model_id or model_name,
             )
+
+    def _training_summary(self, dataset_name: str | None = None, tags: Sequence[str] = ()) -> TrainingSummary:
+        return TrainingSummary(
+            trainer=self._name,
+            env_id=self._env_id,
+            env_kwargs=self._env_kwargs,
+            registered=self.args.env_id is not None,
+            settings=recipe_settings(self.args),
+            curves=curves_of(self.state.log_history),
+            tags=list(dict.fromkeys([*self._tag_names, *tags])),
+            dataset=dataset_name,
+            paper=self._paper,
+        )
 
 
 class _Placeholder(torch.utils.data.Dataset):
