@@ -20,7 +20,7 @@ def test_learning_curve_writes_png_and_svg(tmp_path):
     png, svg = learning_curve(runs, tmp_path / "new" / "curve.png", references={"random": 0.36, "bot": 1.0})
     assert Image.open(png).size == (1050, 630)
     text = svg.read_text()
-    for words in ("environment steps", "success rate", "GFlan-T5", "DRRN", "random 0.36", "bot 1.00"):
+    for words in ("environment steps", "success rate", "GFlan-T5", "DRRN", "random 36%", "bot 100%"):
         assert words in text
 
 

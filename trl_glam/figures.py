@@ -86,7 +86,7 @@ def learning_curve(
     for name, value in (references or {}).items():
         axes.axhline(value, color="0.45", lw=1.2, ls=(0, (4, 3)), zorder=0)
         axes.annotate(
-            f"{name} {value:.2f}",
+            f"{name} {value:.0%}",
             xy=(1.0, value),
             xycoords=("axes fraction", "data"),
             xytext=(6, 0),

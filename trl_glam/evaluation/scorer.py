@@ -137,7 +137,7 @@ class Scorer:
 
     def _reference(self, agent: Agent, test: SuiteTest, panel: Panel) -> SuccessRate:
         # Words do not change what these two do, the actions to choose among do.
-        key = (agent.name, panel.hash, tuple(test.env_kwargs.get("actions", ())))
+        key = (agent.name, panel.hash, repr(test.env_kwargs.get("actions")))
         if key not in self._reference_scores:
             self._reference_scores[key] = self._play(agent, test, panel, "sampled").success
         return self._reference_scores[key]

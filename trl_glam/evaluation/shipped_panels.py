@@ -40,11 +40,11 @@ def shipped_panels() -> list[Panel]:
     panels = []
     for position, (name, level, kinds, description) in enumerate(_LEVELS):
         first_seed = TRAINING_SEEDS + position * _SEEDS_PER_PANEL
-        variants = [{"task": kind} for kind in kinds] or [{}]
+        variants = [{"task": kind} for kind in kinds] or [None]
         size = NUM_EPISODES // len(variants)
         groups = tuple(
-            EpisodeGroup(f"BabyAI-Text/{level}-v0", tuple(range(first, first + size)), env_kwargs)
-            for first, env_kwargs in zip(range(first_seed, first_seed + NUM_EPISODES, size), variants, strict=True)
+            EpisodeGroup(f"BabyAI-Text/{level}-v0", tuple(range(first, first + size)), options=options)
+            for first, options in zip(range(first_seed, first_seed + NUM_EPISODES, size), variants, strict=True)
         )
         panel = Panel(name, groups, description)
         panels += [panel, replace(panel.head(NUM_QUICK_EPISODES), name=f"{name}_quick")]

@@ -17,9 +17,6 @@ from ..types import InvalidInputError
 from .panels import Panel
 
 
-_SIX_ACTIONS = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
-
-
 @dataclass(frozen=True)
 class SuiteTest:
     """
@@ -97,7 +94,7 @@ SUITES: dict[str, tuple[SuiteTest, ...]] = {
         SuiteTest(
             "synonym_actions",
             "mixed_train",
-            {"actions": ("rotate left", "rotate right", "move ahead", "take", "release", "switch")},
+            {"actions": "synonyms"},
             published=_published(".15", ".17±.04", ".16±.04", ".01", ".12±.06"),
         ),
     ),
@@ -114,9 +111,9 @@ SUITES: dict[str, tuple[SuiteTest, ...]] = {
         SuiteTest("goal_phrase_you_have_to", "mixed_train", goal=" \n You have to: {mission}"),
     ),
     "action_space": (
-        SuiteTest("action_space_3", "goto", {"actions": _SIX_ACTIONS[:3]}),
-        SuiteTest("action_space_6", "goto", {"actions": _SIX_ACTIONS}),
-        SuiteTest("action_space_9", "goto", {"actions": (*_SIX_ACTIONS, "sleep", "do nothing", "think")}),
+        SuiteTest("action_space_3", "goto", {"actions": "restricted"}),
+        SuiteTest("action_space_6", "goto", {"actions": "canonical"}),
+        SuiteTest("action_space_9", "goto", {"actions": "augmented"}),
     ),
     "distractors": (
         SuiteTest("distractors_4", "goto_4"),
