@@ -1,0 +1,44 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""The random floor and the bot's ceiling on the shipped panels; the full 1,000 episodes stand in docs/evaluation.md."""
+
+import pytest
+
+import trl_glam  # noqa: F401  (registers the environments)
+from trl_glam.agents import BotAgent, RandomAgent
+from trl_glam.envs.levels import TASK_KINDS
+from trl_glam.evaluation import SUITES, Panel, evaluate_policy, wilson_interval
+from trl_glam.evaluation.scorer import Scorer
+
+
+# Uniform choice among the six actions, measured outside this code base.
+RANDOM_RATES = {"goto": 0.32, "pickup": 0.13, "pick up seq go to": 0.08, "putnext": 0.02, "open": 0.007}
+
+
+def test_random_floor_per_kind():
+    result = evaluate_policy(RandomAgent(), Panel.load("mixed_train").head(400))
+    assert set(result.per_kind) == set(RANDOM_RATES) == set(TASK_KINDS)
+    for kind, success in result.per_kind.items():
+        low, high = wilson_interval(success.successes, success.num_episodes, confidence=0.99)
+        assert low <= RANDOM_RATES[kind] <= high, kind
+    assert abs(result.success_rate - 0.11) <= 0.03
+
+
+@pytest.mark.parametrize("name", ["french", "goto"])
+def test_random_floor_of_going_to_an_object(name):
+    result = evaluate_policy(RandomAgent(), Panel.load(name).head(300))
+    assert abs(result.success_rate - 0.30) <= 0.05
+
+
+@pytest.mark.parametrize("name", ["mixed_train", "mixed_test", "composition", "french", "goto_16", "demo"])
+def test_the_bot_solves_what_it_is_shown(name):
+    assert evaluate_policy(BotAgent(), Panel.load(name).head(15)).success_rate == 1
+
+
+@pytest.mark.parametrize("test", SUITES["paper"], ids=lambda test: test.name)
+def test_every_test_of_the_paper_can_be_played(test):
+    scorer = Scorer(BotAgent(), modes=("sampled",), references=())
+    panel = test.load_panel(quick=True).head(5)
+    scorer.check(test, panel)
+    entry = scorer.score(test, panel)
+    # The restricted set has all that going to an object needs.
+    assert entry["success_rate"] == 1
