@@ -1,75 +1,168 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""`trl-glam collect`: play episodes with any policy and write the interaction log.
-
-Episode i of a collection has a seed that depends on `--seed` and i alone, and the log holds episodes 0, 1, 2, ... in this
-order whatever the number of environments. So `--steps N` takes the first episodes whose steps reach N (and not the
-shortest ones), a collection that was killed goes on where its log ends, and its rows are those of an unbroken run.
-"""
+"""`trl-glam collect`: play episodes with any policy into an interaction log (`trl_glam/logs/collect.py`)."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import json
-from pathlib import Path
-from typing import Any
+import sys
 
+import pyarrow.parquet as pq
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..agents import MixtureAgent, RandomAgent, ScoringAgent
-from ..envs.contract import make_env
-from ..logs.schema import read_metadata
-from ..logs.writer import LogWriter, shard_paths
-from ..prompts import PromptTemplate
-from ..rollout.runner import Runner, SeededEpisodes, Sink
-from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, Transition
-from .common import agent_from_spec
+from ..logs import collect_log
+from ..logs.writer import shard_paths
+from ..policy import ScoringPolicy
+from ..rollout import Sink
+from ..types import EpisodeRecord, InvalidInputError
+from . import common
 
 
-class OrderedEpisodes(Sink):
+_DESCRIPTION = """\
+Play episodes with any policy and write every step into an interaction log: Parquet shards in DIR. Episode i has a
+seed that depends on --seed and i alone, and the log holds episodes 0, 1, 2, ... in this order, whatever --num_envs.
+The same command goes on where an interrupted one ended; a larger --episodes or --steps extends the log.
+"""
+_EPILOG = """\
+examples:
+  trl-glam collect --policy bot --epsilon 0.2 --env_id BabyAI-Text/GoToLocal-v0 --episodes 500 \\
+      --seed 0 --output_dir logs/bot
+  trl-glam collect --policy outputs/quickstart --env_id BabyAI-Text/GoToLocal-v0 --steps 400000 \\
+      --seed 1 --output_dir logs/rl
+"""
+
+
+class CollectProgress(Sink):
     """
-    Source of episodes first, first + 1, ... and the sink that hands them on in this order.
+    A progress bar over the episodes or steps of a log; silent where stderr is no terminal.
 
     Args:
-        env_id (`str`), env_kwargs (`dict[str, Any]`):
-            The environment.
-        seed (`int`):
-            Seed of the collection.
-        first (`int`):
-            Number of the first episode.
-        last (`int` or `None`):
-            Number of the episode to stop before; endless if `None`.
-        sink ([`Sink`]):
-            Told about whole episodes, one after the other.
+        num_episodes (`int` or `None`), num_steps (`int` or `None`):
+            The goal; one of the two.
+        steps_before (`int`):
+            Steps in the log already.
     """
 
-    def __init__(
-        self, env_id: str, env_kwargs: dict[str, Any], seed: int, first: int, last: int | None, sink: Sink
-    ) -> None:
-        self.env_id = env_id
-        self.env_kwargs = env_kwargs
-        self.seed = seed
-        self.last = last
-        self.sink = sink
-        self._number = first
-        self._due = first
-        self._running: dict[int, list[Transition]] = {}
-        self._ended: dict[int, EpisodeRecord] = {}
-
-    def next(self, slot: int) -> EpisodeKey | None:
-        if self._number == self.last:
-            return None
-        episodes = SeededEpisodes(self.env_id, self.seed, first_slot=self._number, env_kwargs=self.env_kwargs)
-        self._number += 1
-        return episodes.next(0)
-
-    def on_transition(self, transition: Transition) -> None:
-        self._running.setdefault(transition.observation.episode.slot, []).append(transition)
+    def __init__(self, num_episodes: int | None, num_steps: int | None, steps_before: int) -> None:
+        self._count_episodes = num_episodes is not None
+        self._steps = steps_before
+        self._finished = self._successes = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("success {task.fields[success]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        unit = "episodes" if self._count_episodes else "steps"
+        self._task = self._bar.add_task(unit, total=num_episodes or num_steps, success="-")
+        self._bar.start()
 
     def on_episode_end(self, record: EpisodeRecord) -> None:
-        self._ended[record.key.slot] = record
-        while self._due in self._ended:
-            for transition in self._running.pop(self._due):
-                self.sink.on_transition(transition)
-            self.sink.on_episode_end(self._ended.pop(self._due))
-            self._due += 1
+        self._steps += record.length
+        self._finished += 1
+        self._successes += record.success
+        done = record.key.slot + 1 if self._count_episodes else self._steps
+        self._bar.update(self._task, completed=done, success=f"{self._successes / self._finished:.3f}")
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = common.CommandParser(
+        prog="trl-glam collect",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--policy", required=True, metavar="POLICY", help=common.POLICY_HELP)
+    common.add_environment_arguments(parser, env_id=parser)
+    stop = parser.add_mutually_exclusive_group(required=True)
+    stop.add_argument("--episodes", type=common.positive_int, metavar="N", help="collect this many episodes")
+    stop.add_argument(
+        "--steps",
+        type=common.positive_int,
+        metavar="N",
+        help="collect the first episodes whose steps reach this",
+    )
+    parser.add_argument("--seed", type=int, required=True, help="seed of the episodes and of the action draws")
+    parser.add_argument("--output_dir", required=True, metavar="DIR", help="folder of the log")
+    parser.add_argument(
+        "--num_envs", type=common.positive_int, default=32, help="environments side by side: speed only (default 32)"
+    )
+    parser.add_argument("--greedy", action="store_true", help="most probable action instead of a draw")
+    parser.add_argument(
+        "--epsilon",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="act at random with this probability (default 0)",
+    )
+    parser.add_argument(
+        "--batch_size", type=common.positive_int, default=64, help="prompts per forward of a model (default 64)"
+    )
+    parser.add_argument("--no_prompts", action="store_true", help="store no prompts; they can be rendered again")
+    parser.add_argument(
+        "--success_threshold",
+        type=float,
+        default=0.0,
+        metavar="R",
+        help="success is return > R where the environment gives no info['success'] (default 0)",
+    )
+    parser.add_argument("--env_workers", type=int, default=0, help="threads that step slow environments (default 0)")
+    return parser
+
+
+def weights_revision(policy: ScoringPolicy) -> str:
+    """A hash of a policy's weights and settings: a log never mixes two models that stood in the same folder."""
+    digest = hashlib.sha256(json.dumps(policy.policy_config.to_dict(), sort_keys=True).encode())
+    for name, tensor in sorted(policy.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def main(argv: list[str]) -> int:
+    args = build_parser().parse_args(argv)
+    if args.env_id is None:
+        raise InvalidInputError("--env_id is missing; give the Gymnasium id of an environment.")
+    if not 0 <= args.epsilon <= 1:
+        raise InvalidInputError(f"--epsilon {args.epsilon} is not a probability; give a number from 0 to 1.")
+    agent, policy, template, revision = common.agent_from_spec(args.policy, args.batch_size), args.policy, None, None
+    if isinstance(agent, ScoringAgent):
+        template, revision = agent.template, weights_revision(agent.policy)
+    if args.epsilon > 0:
+        agent, policy = MixtureAgent(agent, RandomAgent(), args.epsilon), f"{policy}+{args.epsilon:g}*random"
+    steps_before = sum(pq.read_metadata(path).num_rows for path in shard_paths(args.output_dir))
+    collected = collect_log(
+        agent,
+        args.output_dir,
+        env_id=args.env_id,
+        env_kwargs=args.env_kwargs,
+        env_module=args.env_module,
+        seed=args.seed,
+        policy=policy,
+        policy_revision=revision,
+        num_episodes=args.episodes,
+        num_steps=args.steps,
+        template=template,
+        greedy=args.greedy,
+        num_envs=args.num_envs,
+        success_threshold=args.success_threshold,
+        store_prompts=not args.no_prompts,
+        workers=args.env_workers,
+        sinks=[CollectProgress(args.episodes, args.steps, steps_before)],
+    )
+    size = sum(path.stat().st_size for path in shard_paths(args.output_dir))
+    print(
+        f"{args.output_dir}: {collected.episodes} episodes, {collected.transitions} transitions, success rate "
+        f"{collected.success_rate:.3f}, {size / collected.transitions:.0f} bytes per transition"
+    )
+    return 0

@@ -10,7 +10,7 @@ environment's to say.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def verify_log(
     env_module: str | None = None,
     template: PromptTemplate | None = None,
     success_threshold: float = 0.0,
-    progress: Callable[[int, int], None] | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> VerifyReport:
     """
     Replay every episode of a log and compare observations, missions, actions, rewards, endings and success.
@@ -169,8 +169,8 @@ def verify_log(
             Compare the prompts with this template's; the one in the shards' metadata if not given.
         success_threshold (`float`, *optional*, defaults to `0.0`):
             As in the run, for environments without `info["success"]`.
-        progress (`Callable[[int, int], None]`, *optional*):
-            Called with the numbers of episodes and transitions after every step.
+        sinks (`Sequence[Sink]`, *optional*):
+            Told what agrees, for example a progress bar; closed at the end.
 
     Returns:
         [`VerifyReport`]
@@ -192,14 +192,19 @@ def verify_log(
 
     replay = _Replay(episode_groups(open_log(path_or_repo, streaming=True)), with_prompts=template is not None)
     runner = Runner(
-        make, replay, 1, replay, template or PromptTemplate(), 0, success_threshold=success_threshold, sinks=[replay]
+        make,
+        replay,
+        1,
+        replay,
+        template or PromptTemplate(),
+        0,
+        success_threshold=success_threshold,
+        sinks=[replay, *sinks],
     )
     difference = None
     try:
         while runner.observations:
             runner.step()
-            if progress is not None:
-                progress(replay.num_episodes, replay.num_transitions)
     except _Parted as parted:
         difference = parted.difference
     finally:
@@ -211,7 +216,8 @@ def _logged_template(shards: list[Path]) -> PromptTemplate | None:
     """The template that all shards name, if they name one."""
     templates = []
     for shard in shards:
-        run = read_metadata(shard)["run"]
-        if run.get("prompt_template") not in templates:
-            templates.append(run.get("prompt_template"))
+        metadata = read_metadata(shard)
+        template = None if metadata is None else metadata["run"].get("prompt_template")
+        if template not in templates:
+            templates.append(template)
     return PromptTemplate.from_dict(templates[0]) if len(templates) == 1 and templates[0] is not None else None

@@ -166,7 +166,7 @@ def shard_schema(metadata: dict[str, Any]) -> pa.Schema:
     return schema.with_metadata({**schema.metadata, METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
 
 
-def read_metadata(shard: str | Path) -> dict[str, Any]:
+def read_metadata(shard: str | Path) -> dict[str, Any] | None:
     """
     What [`run_metadata`] wrote into a shard.
 
@@ -174,18 +174,18 @@ def read_metadata(shard: str | Path) -> dict[str, Any]:
         shard (`str` or `Path`):
             A Parquet file.
 
+    Returns:
+        `dict[str, Any]` or `None`: `None` for a Parquet file that something else wrote, such as a copy of a log.
+
     Raises:
-        [`InvalidInputError`]: the file is no Parquet file, or no shard of an interaction log of this schema version.
+        [`InvalidInputError`]: the file cannot be read, or is of another schema version.
     """
     try:
         metadata = pq.read_schema(shard).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
         raise InvalidInputError(f"{shard} cannot be read as Parquet: {error}") from None
     if METADATA_KEY not in metadata:
-        raise InvalidInputError(
-            f"{shard} is no shard of an interaction log (its metadata has no '{METADATA_KEY.decode()}'); give a "
-            "folder written by `trl-glam collect` or by training with log_interactions."
-        )
+        return None
     found = json.loads(metadata[METADATA_KEY])
     check_version(found["schema_version"], str(shard))
     return found
