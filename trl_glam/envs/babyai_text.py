@@ -1,8 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """BabyAI-Text: a BabyAI level told in sentences and acted on by choosing an action string.
 
-[`BabyAITextEnv`] joins a level (`levels.py`), its view (`view.py`) and the words (`language.py`) into a Gymnasium environment
-of `contract.py`'s contract. Prompts and windows of past observations are made outside, in `trl_glam/prompts.py`.
+[`BabyAITextEnv`] joins a level (`levels.py`), its view (`view.py`) and the words (`language.py`) into a Gymnasium
+environment of `contract.py`'s contract. Prompts and windows of past observations are made outside, in
+`trl_glam/prompts.py`.
 """
 
 from __future__ import annotations
@@ -93,13 +94,14 @@ def resolve_actions(actions: str | Sequence[str], language: str = "english", lex
 
 class BabyAITextEnv(gym.Env):
     """
-    A BabyAI level in words, after "Grounding Large Language Models in Interactive Environments with Online Reinforcement
-    Learning" (huggingface.co/papers/2302.02662).
+    A BabyAI level in words, after "Grounding Large Language Models in Interactive Environments with Online
+    Reinforcement Learning" (huggingface.co/papers/2302.02662).
 
-    An observation is `{"mission": str, "text": str}` (and `"image"`, if asked for); `info` holds `descriptions` (the sentences of
-    the text), `admissible_actions`, `success`, and `task_kind` on a level of several kinds. An action is an index into
-    `admissible_actions`. The reward is `1 - 0.9 * steps / max_steps` on success, else 0. A time limit truncates; success on the
-    last step terminates. Every argument in `reset(options={...})` named below holds for that episode only.
+    An observation is `{"mission": str, "text": str}` (and `"image"`, if asked for); `info` holds `descriptions` (the
+    sentences of the text), `admissible_actions`, `success`, and `task_kind` on a level of several kinds. An action is
+    an index into `admissible_actions`. The reward is `1 - 0.9 * steps / max_steps` on success, else 0. A time limit
+    truncates; success on the last step terminates. Every argument in `reset(options={...})` named below holds for that
+    episode only.
 
     Args:
         level (`str`):
@@ -207,8 +209,8 @@ class BabyAITextEnv(gym.Env):
             self._configure(self._defaults)
         if len(self._actions) > self.action_space.n:
             raise InvalidInputError(
-                f"This episode has {len(self._actions)} actions, the action space {self.action_space.n}: make the environment "
-                "with its largest action set."
+                f"This episode has {len(self._actions)} actions, the action space {self.action_space.n}: make the "
+                "environment with its largest action set."
             )
         self._task = self._draw_task(seed)
         self.level = self._level_of(self._task)

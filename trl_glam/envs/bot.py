@@ -1,9 +1,10 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """The demonstrator: BabyAI's bot (huggingface.co/papers/1810.08272), as Minigrid ships it, behind BabyAI-Text.
 
-[`BabyAIDemonstrator`] follows an episode whoever acts: it reads from the environment which action was really taken, undoes
-what disturbs its plan and, when the plan has broken, plans afresh from the present state. Minigrid's bot can plan for ever on
-some levels; here planning is bounded. It does not learn, and cannot solve `KeyInBox` and `PutNext*Carrying`.
+[`BabyAIDemonstrator`] follows an episode whoever acts: it reads from the environment which action was really taken,
+undoes what disturbs its plan and, when the plan has broken, plans afresh from the present state. Minigrid's bot can
+plan for ever on some levels; here planning is bounded. It does not learn, and cannot solve `KeyInBox` and
+`PutNext*Carrying`.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class BabyAIDemonstrator:
 
     Attributes:
         given_up (`bool`):
-            The bot found no plan, not even a fresh one. It takes the first admissible action from then on and the episode runs
-            into its time limit.
+            The bot found no plan, not even a fresh one. It takes the first admissible action from then on and the
+            episode runs into its time limit.
 
     Raises:
         [`~trl_glam.types.InvalidInputError`]: if the environment is no BabyAI level.
@@ -91,8 +92,8 @@ class BabyAIDemonstrator:
     def __init__(self, env: gym.Env) -> None:
         if not isinstance(env.unwrapped, BabyAITextEnv):
             raise InvalidInputError(
-                f"The bot plays BabyAI-Text levels only, not {type(env.unwrapped).__name__}: choose another policy, or "
-                "write a demonstrator for this environment."
+                f"The bot plays BabyAI-Text levels only, not {type(env.unwrapped).__name__}: choose another policy, "
+                "or write a demonstrator for this environment."
             )
         self._env = env.unwrapped
         self.given_up = False
@@ -111,8 +112,8 @@ class BabyAIDemonstrator:
         action = self._plan()
         if action not in self._env.action_codes:
             raise InvalidInputError(
-                f"The bot needs the action {Actions(action).name!r} on {self._env.level_name}, but the admissible actions "
-                f"are {', '.join(self._env.admissible_actions)}: use the canonical set."
+                f"The bot needs the action {Actions(action).name!r} on {self._env.level_name}, admissible are only "
+                f"{', '.join(self._env.admissible_actions)}: use the canonical set."
             )
         return self._env.action_codes.index(action)
 

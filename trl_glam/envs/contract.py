@@ -1,11 +1,12 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """What an environment must give so that a policy can choose among action strings in it.
 
-`reset` and `step` give an observation that is a `str` or `{"mission": str, "text": str}`; `info["admissible_actions"]` is a
-non-empty list of different strings in every info except the one that ends an episode; an action is an index into it, and
-an index past it raises. `info["descriptions"]` (the text in sentences), `info["task_kind"]`, `info["success"]` and
-`info["mission"]` (for plain-string observations) are optional. [`read_reset`] and [`read_step`] hold every step of a run to
-that, [`check_text_env`] holds an environment to all of it before the run; two wrappers bring near misses into the form.
+`reset` and `step` give an observation that is a `str` or `{"mission": str, "text": str}`; `info["admissible_actions"]`
+is a non-empty list of different strings in every info except the one that ends an episode; an action is an index into
+it, and an index past it raises. `info["descriptions"]` (the text in sentences), `info["task_kind"]`, `info["success"]`
+and `info["mission"]` (for plain-string observations) are optional. [`read_reset`] and [`read_step`] hold every step of
+a run to that, [`check_text_env`] holds an environment to all of it before the run; two wrappers bring near misses into
+the form.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def read_step(
     Check and read what `env.step` returned.
 
     Args:
-        obs (`str` or `dict[str, Any]`), reward (`float`), terminated (`bool`), truncated (`bool`), info (`dict[str, Any]`):
+        obs (`str` or `dict[str, Any]`), reward (`float`), terminated (`bool`), truncated (`bool`), info (`dict[str,
+        Any]`):
             What `step` returned.
         env_id (`str`):
             Name of the environment, for messages.
@@ -167,7 +169,8 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, env_module: 
         env_kwargs (`dict[str, Any]`, *optional*):
             Arguments of the environment.
         env_module (`str`, *optional*):
-            Python module (or `.py` file) that registers the id; it is imported first. Modules in the working directory are found.
+            Python module (or `.py` file) that registers the id; it is imported first. Modules in the working directory
+            are found.
 
     Returns:
         `gym.Env`: the environment, not reset.
@@ -206,7 +209,7 @@ def _import_module(name: str) -> None:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, something that it imports is not
         raise InvalidInputError(
-            f"env_module={name!r} is not found: give a module that Python can import from here, or the path of a .py file."
+            f"env_module={name!r} is not found: give a module that Python can import from here, or a .py file's path."
         ) from error
 
 
@@ -238,7 +241,7 @@ def check_text_env(env: gym.Env, num_episodes: int = 3, seed: int = 0, max_steps
         )
     if not isinstance(env.action_space, spaces.Discrete) or env.action_space.start != 0:
         complaints.append(
-            f"action_space is {env.action_space}, it must be Discrete(n) for the largest number n of admissible actions"
+            f"action_space is {env.action_space}, it must be Discrete(n), n the largest number of admissible actions"
         )
     parameters = inspect.signature(env.unwrapped.reset).parameters
     if "seed" not in parameters or "options" not in parameters:
@@ -277,15 +280,15 @@ def _play(env: gym.Env, name: str, seed: int, max_steps: int) -> list[tuple]:
         if len(text.admissible_actions) > env.action_space.n:
             raise _broken(
                 f"{name}, step {step}",
-                f"{len(text.admissible_actions)} actions are admissible, action_space is {env.action_space}: it must be "
-                "Discrete(n) for the largest number",
+                f"{len(text.admissible_actions)} actions are admissible, action_space is {env.action_space}: it must "
+                "be Discrete(n), n the largest number",
             )
         returned = env.step(int(generator.integers(len(text.admissible_actions))))
         if not isinstance(returned, tuple) or len(returned) != 5:
             raise _broken(
                 f"{name}, step {step}",
-                f"it returns {len(returned) if isinstance(returned, tuple) else 'no'} values, it must return (observation, "
-                "reward, terminated, truncated, info)",
+                f"it returns {len(returned) if isinstance(returned, tuple) else 'no'} values, it must return "
+                "(observation, reward, terminated, truncated, info)",
             )
         text = read_step(*returned, name, text.mission, step)
         said.append((text, float(returned[1])))

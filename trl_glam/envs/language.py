@@ -1,10 +1,11 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""From what is seen and what is asked to words, as in "Grounding Large Language Models in Interactive Environments with
-Online Reinforcement Learning" (huggingface.co/papers/2302.02662): English and French, the original grammar or a corrected
-one, and the rewordings of its generalisation tests.
+"""From what is seen and what is asked to words, as in "Grounding Large Language Models in Interactive Environments
+with Online Reinforcement Learning" (huggingface.co/papers/2302.02662): English and French, the original grammar or a
+corrected one, and the rewordings of its generalisation tests.
 
-A [`Phrasebook`] fills the slots noun, color and door state of each sentence and mission from a lexicon, so that a rewording
-can never touch a word it does not mean. Prompts are put together in `trl_glam/prompts.py`; candidates in `babyai_text.py`.
+A [`Phrasebook`] fills the slots noun, color and door state of each sentence and mission from a lexicon, so that a
+rewording can never touch a word it does not mean. Prompts are put together in `trl_glam/prompts.py`; candidates in
+`babyai_text.py`.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ class Phrasebook:
         language (`str`):
             `"english"` or `"french"`.
         grammar (`str`):
-            `"glam"` writes "a" before every word as the original does; `"fixed"` writes "an" before a vowel. French is the same
-            in both.
+            `"glam"` writes "a" before every word as the original does; `"fixed"` writes "an" before a vowel. French is
+            the same in both.
         lexicon (`str` or `None`):
             A key of `LEXICONS`, English only, or `None` for the original words.
     """

@@ -1,8 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """The levels of GLAM that Minigrid lacks, and the way from a level's name to a level in play.
 
-Each draws exactly what the original draws in the same order, so that the same seed gives the same episode: the order below
-was found by replaying recorded episodes. Any BabyAI level that Minigrid registers is taken from there. Words are not here.
+Each draws exactly what the original draws in the same order, so that the same seed gives the same episode: the order
+below was found by replaying recorded episodes. Any BabyAI level that Minigrid registers is taken from there. Words are
+not here.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class LocalTask(RoomGridLevel):
 
     Args:
         task (`str`):
-            `goto`, `pickup`, `putnext`, `pick up seq go to`, `pick up then go to`, `go to after pick up` or `pick up seq pick up`.
+            `goto`, `pickup`, `putnext`, `pick up seq go to`, `pick up then go to`, `go to after pick up` or `pick up
+            seq pick up`.
         pairs (`str`, *optional*, defaults to `"train"`):
             `"train"`: no named object is in `HELD_OUT`; `"test"`: all are.
         room_size (`int`, *optional*, defaults to `8`):
@@ -66,6 +68,7 @@ class LocalTask(RoomGridLevel):
         self.task = task
         self.pairs = pairs
         self.num_dists = num_dists
+        self.replay_key = (task, pairs, room_size, num_dists)
         super().__init__(num_rows=1, num_cols=1, room_size=room_size, **kwargs)
 
     def gen_mission(self) -> None:
@@ -108,7 +111,8 @@ class OpenLocal(RoomGridLevel):
 
     Args:
         pairs (`str`, *optional*, defaults to `"train"`):
-            `"train"`: a door that is not in `HELD_OUT`, its color named in half of the missions; `"test"`: one that is, always named.
+            `"train"`: a door that is not in `HELD_OUT`, its color named in half of the missions; `"test"`: one that
+            is, always named.
         room_size (`int`, *optional*, defaults to `8`):
             Side of each room, walls included.
         num_dists (`int`, *optional*, defaults to `8`):
@@ -130,7 +134,8 @@ class OpenLocal(RoomGridLevel):
 
     def gen_mission(self) -> None:
         if self._first_try:
-            # The original builds the rooms twice before its first try: the first draw of the door's row is thrown away.
+            # The original builds the rooms twice before its first try: the first draw of the door's row is thrown
+            # away.
             self._first_try = False
             RoomGrid._gen_grid(self, self.width, self.height)
         color = self._rand_elem(("yellow", "green", "blue", "purple") if self.pairs == "train" else ("red", "grey"))
@@ -242,8 +247,8 @@ def make_level(name: str, task: str | None = None, **options: Any) -> FastLevel:
         return make_fast(level_class)(**(defaults | options))
     except (TypeError, AssertionError) as error:
         raise InvalidInputError(
-            f"Level {name!r} cannot be made with {options}: {error or 'a value out of range'}. Its options are those of "
-            f"{level_class.__module__}.{level_class.__name__}."
+            f"Level {name!r} cannot be made with {options}: {error or 'a value out of range'}. Its options are those "
+            f"of {level_class.__module__}.{level_class.__name__}."
         ) from error
 
 

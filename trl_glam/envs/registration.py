@@ -1,8 +1,8 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """The Gymnasium ids `BabyAI-Text/<level>-v0`, registered as names alone.
 
-Minigrid is imported when an environment is made, not here; so its level names are listed below, and a test compares the
-list with what the installed Minigrid registers.
+Minigrid is imported when an environment is made, not here; so its level names are listed below, and a test compares
+the list with what the installed Minigrid registers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MINIGRID_LEVELS = (
 
 
 def register_environments() -> None:
-    """Register `BabyAI-Text/<level>-v0` for every BabyAI level of Minigrid's and every level of GLAM's; cheap, and safe to repeat."""
+    """Register `BabyAI-Text/<level>-v0` for every level of Minigrid's BabyAI and of GLAM's; may be repeated."""
     levels = {name: {"level": name} for name in (*MINIGRID_LEVELS, *GLAM_LEVELS)}
     levels["GoToFrench"] = {"level": "GoToLocal", "language": "french"}
     for name, kwargs in levels.items():
