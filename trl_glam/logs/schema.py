@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features, List, Value
 
-from ..types import InvalidInputError, Observation, Transition
+from ..types import EpisodeKey, InvalidInputError, Observation, Transition
 
 
 SCHEMA_VERSION = 1
@@ -99,7 +100,19 @@ def observation_row(observation: Observation) -> dict[str, Any]:
     Returns:
         `dict[str, Any]`: column name to value.
     """
-    key = observation.episode
+    return {
+        **_key_columns(observation.episode),
+        "step": observation.step,
+        "task_kind": observation.task_kind,
+        "mission": observation.mission,
+        "observation": list(observation.sentences),
+        "prompt": observation.prompt,
+        "admissible_actions": list(observation.admissible_actions),
+    }
+
+
+@lru_cache(maxsize=1024)  # the same for every step of an episode
+def _key_columns(key: EpisodeKey) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "env_id": key.env_id,
@@ -108,12 +121,6 @@ def observation_row(observation: Observation) -> dict[str, Any]:
         "env_seed": key.seed,
         "env_index": key.slot,
         "episode_id": key.episode_id,
-        "step": observation.step,
-        "task_kind": observation.task_kind,
-        "mission": observation.mission,
-        "observation": list(observation.sentences),
-        "prompt": observation.prompt,
-        "admissible_actions": list(observation.admissible_actions),
     }
 
 

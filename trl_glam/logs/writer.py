@@ -22,8 +22,9 @@ from ..types import EpisodeRecord, InvalidInputError, Transition
 from .schema import FEATURES, SCHEMA_VERSION, read_metadata, run_metadata, shard_schema, transition_row
 
 
-# Every step's own texts and numbers compress better plain; the rest repeats itself and goes into dictionaries. Measured
-# on GoToLocal with a model's numbers: 52 bytes a row (81 with Parquet's defaults); level 9 saves 1 and takes 1.5 times.
+# Every step's own texts and numbers compress better plain; the rest repeats itself and goes into dictionaries. With a
+# model's numbers a row of GoToLocal takes 54 bytes, half as much again with Parquet's defaults; higher levels of zstd
+# save one byte.
 _PLAIN_COLUMNS = ("prompt", "logprobs", "value", "env_step")
 _PARQUET_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
@@ -117,7 +118,8 @@ class LogWriter:
         self.env_steps = 0
         self._schema = shard_schema(run_metadata(run_id, run or {}))
         self._running: dict[str, list[dict[str, Any]]] = {}
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[pa.Table] = []
+        self._num_pending_rows = 0
         self._last_flush = time.monotonic()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._open()
@@ -131,7 +133,7 @@ class LogWriter:
     @property
     def num_rows(self) -> int:
         """Rows of this process's whole episodes, on disk or about to be."""
-        return self._rows_before + self._shard.num_rows + len(self._pending)
+        return self._rows_before + self._shard.num_rows + self._num_pending_rows
 
     @property
     def paths(self) -> list[Path]:
@@ -162,8 +164,10 @@ class LogWriter:
         rows = self._running.pop(record.key.episode_id)
         if record.key.episode_id not in self._written:
             self._written.add(record.key.episode_id)
-            self._pending.extend(rows)
-        if len(self._pending) + self._shard.num_rows >= self.rows_per_shard:
+            # As a table, since many thousand dicts would keep the garbage collector busy.
+            self._pending.append(pa.Table.from_pylist(rows, schema=self._schema))
+            self._num_pending_rows += len(rows)
+        if self._shard.num_rows + self._num_pending_rows >= self.rows_per_shard:
             self.flush()
         elif time.monotonic() - self._last_flush >= self.seconds_per_flush:
             self.flush()
@@ -180,8 +184,8 @@ class LogWriter:
         self._last_flush = time.monotonic()
         if not self._pending:
             return
-        self._shard = pa.concat_tables([self._shard, pa.Table.from_pylist(self._pending, schema=self._schema)])
-        self._pending = []
+        self._shard = pa.concat_tables([self._shard, *self._pending]).combine_chunks()
+        self._pending, self._num_pending_rows = [], 0
         self._write_shard()
         if self._shard.num_rows >= self.rows_per_shard:
             self._rows_before += self._shard.num_rows
@@ -280,7 +284,7 @@ class LogWriter:
                 self._write_shard()
         for later in shards[len(expected) :]:
             later.unlink()
-        self._pending = []
+        self._pending, self._num_pending_rows = [], 0
         self._open()
         self._must_not_append = False
         self.env_steps = state["env_steps"]
