@@ -18,6 +18,7 @@ import numpy as np
 from minigrid.core.grid import Grid
 from minigrid.core.roomgrid import Room
 from minigrid.core.world_object import WorldObj
+from minigrid.envs.babyai import GoToImpUnlock, Unlock
 from minigrid.envs.babyai.core.roomgrid_level import RejectSampling, RoomGridLevel
 
 from ..types import InvalidInputError
@@ -107,6 +108,7 @@ class FastLevel(RoomGridLevel):
     _np_random: RandomStream
     _walls: list[WorldObj | None] | None = None
     _something_moved = False
+    _numpy_integers = False
     # Names a level, options included, whose first tries are mostly rejected: see `_ACCEPTED_AT`. Integer draws only.
     replay_key: tuple | None = None
 
@@ -123,7 +125,8 @@ class FastLevel(RoomGridLevel):
     # ---- the draws -----------------------------------------------------------------------------------------------
 
     def _rand_int(self, low: int, high: int) -> int:
-        return self._np_random.integers(low, high)
+        draw = self._np_random.integers(low, high)
+        return np.int64(draw) if self._numpy_integers else draw
 
     def _rand_elem(self, iterable: Iterable[Any]) -> Any:
         choices = list(iterable)
@@ -241,7 +244,7 @@ class FastLevel(RoomGridLevel):
                 things |= 1 << index
             elif cell.type != "wall":
                 things |= 1 << index
-        # Bit y * width + x stands for cell (x, y). The outer ring is wall, so a shifted bit never wraps into another row.
+        # Bit y * width + x stands for cell (x, y). The outer ring is wall: a shifted bit never wraps into another row.
         reached, touched = 0, 1 << self.agent_pos[1] * width + self.agent_pos[0]
         while touched & free != reached:
             reached = touched & free
@@ -312,4 +315,6 @@ def make_fast(level_class: type[RoomGridLevel]) -> type[FastLevel]:
     Returns:
         `type[FastLevel]`: a class with the same name, arguments and episodes.
     """
-    return type(level_class.__name__, (FastLevel, level_class), {})
+    # These two compare draws with `is`, which holds for small Python integers and never for NumPy's.
+    compares_by_identity = issubclass(level_class, (GoToImpUnlock, Unlock))
+    return type(level_class.__name__, (FastLevel, level_class), {"_numpy_integers": compares_by_identity})
