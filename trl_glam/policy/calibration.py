@@ -75,9 +75,9 @@ def reference_model(policy: ScoringPolicy) -> Iterator[PreTrainedModel | PeftMod
         config = policy.policy_config
         if config.base_model is None or config.init != "pretrained":
             raise InvalidInputError(
-                f"The policy's weights before training are not at hand (base_model={config.base_model!r}, init={config.init!r}): "
-                "only a policy made by ScoringPolicy.from_pretrained with init='pretrained', or one with an adapter, can go "
-                "back to them."
+                f"The policy's weights before training are not at hand (base_model={config.base_model!r}, "
+                f"init={config.init!r}): only a policy made by ScoringPolicy.from_pretrained with init='pretrained', "
+                "or one with an adapter, can go back to them."
             )
         attention = policy.config._attn_implementation
         lm, _ = load_language_model(

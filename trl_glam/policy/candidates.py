@@ -110,15 +110,15 @@ class CandidateEncoder:
         return self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
 
     def _encode(self, action: str, after_space: bool) -> tuple[int, ...]:
-        """Token ids of an action; `after_space` says that the (causal) prompt gave its trailing space to the action."""
+        """Token ids of an action; `after_space`: the (causal) prompt gave its trailing space to the action."""
         if self.encoder_decoder:
             ids = self._tokenize(action)
         else:
             ids = self._tokenize(_ANCHOR + " " * after_space + action)
             if ids[: len(self._anchor_ids)] != self._anchor_ids:
                 raise InvalidInputError(
-                    f"The tokenizer merges the beginning of the action {action!r} with the prompt before it, so it has no "
-                    "score of its own. Let the prompt end in a space, or reword the action."
+                    f"The tokenizer merges the beginning of the action {action!r} with the prompt before it, so it "
+                    "has no score of its own. Let the prompt end in a space, or reword the action."
                 )
             ids = ids[len(self._anchor_ids) :]
         if not ids:
@@ -136,8 +136,9 @@ class CandidateEncoder:
             branch, row_of_prefix = _blocks({ids[:-1] for ids in scored}, self.start_id)
         else:
             branch, row_of_prefix = _trie({ids[:-1] for ids in scored})
-        # Rows in order of first use, so that each is projected to the vocabulary once.
-        prefixes = list(dict.fromkeys(ids[:i] for ids in scored for i in range(len(ids))))
+        # Each row is projected to the vocabulary once. The empty prefix is read even when there is no action:
+        # processes that share the parameters of a model must call the same layers.
+        prefixes = list(dict.fromkeys([(), *(ids[:i] for ids in scored for i in range(len(ids)))]))
         if not self.encoder_decoder:
             # `logits_to_keep` returns every position from the last one of the prompt on.
             prefixes = sorted({(), *row_of_prefix}, key=row_of_prefix.__getitem__)

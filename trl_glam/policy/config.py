@@ -127,6 +127,11 @@ class PolicyConfig:
             check_choice(name, getattr(self, name), allowed)
         if not (isinstance(self.temperature, int | float) and 0 < self.temperature < float("inf")):
             raise InvalidInputError(f"temperature={self.temperature!r}; it must be a finite number above 0.")
+        if self.scoring == "paper" and self.calibration.mode != "none":
+            raise InvalidInputError(
+                "scoring='paper' pads an action up to the longest one beside it, so a string has no score, and no "
+                "calibration offset, of its own. Use calibration='none' or another scoring."
+            )
         self._check_action_head()
 
     def _check_action_head(self) -> None:
@@ -143,13 +148,13 @@ class PolicyConfig:
             raise InvalidInputError(f"head='action' needs num_actions >= 1; given was {self.num_actions!r}.")
         if self.actions is not None and len(set(self.actions)) != self.num_actions:
             raise InvalidInputError(
-                f"head='action' with num_actions={self.num_actions} was given actions={self.actions!r}; it needs exactly "
-                "that many different strings."
+                f"head='action' with num_actions={self.num_actions} was given actions={self.actions!r}; it needs "
+                "exactly that many different strings."
             )
         if self.calibration.mode != "none":
             raise InvalidInputError(
-                f"calibration={self.calibration.mode!r} removes the prior of an action string; head='action' scores no "
-                "strings. Use calibration='none'."
+                f"calibration={self.calibration.mode!r} removes the prior of an action string; head='action' scores "
+                "no strings. Use calibration='none'."
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def forward(lm: PreTrainedModel, batch: PackedBatch) -> tuple[torch.Tensor | Non
 def _mask(batch: PackedBatch, dtype: torch.dtype) -> torch.Tensor:
     """Additive attention mask of shape `(R or 1, 1, S, S)`, S = P + D."""
     branch_mask = batch.per_row(batch.branch_mask)
-    prompt_mask = batch.prompt_mask[:1] if batch.prompt_mask.all() else batch.prompt_mask
+    prompt_mask = batch.prompt_mask if batch.is_padded else batch.prompt_mask[:1]
     num_rows = max(len(prompt_mask), len(branch_mask))
     prompt, branch = prompt_mask.shape[1], branch_mask.shape[1]
     allowed = torch.ones(prompt + branch, prompt + branch, dtype=torch.bool, device=prompt_mask.device).tril()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
+from .._compat import parameters_are_sharded
 from .packing import PackedBatch
 
 
@@ -29,8 +30,8 @@ def forward(lm: PreTrainedModel, batch: PackedBatch) -> tuple[torch.Tensor | Non
         `tuple[torch.Tensor | None, torch.Tensor]`: vocabulary logits of shape `(R, K, V)`, `None` when nothing is to
         be scored, and the value state of shape `(R, d)`: the decoder's last hidden state at the start token.
     """
-    prompt_mask = None if batch.prompt_mask.all() else batch.prompt_mask
-    encoded = lm.encoder(input_ids=batch.prompt_ids, attention_mask=prompt_mask).last_hidden_state
+    prompt_mask = batch.prompt_mask if batch.is_padded else None
+    encoded = _encode(lm, batch.prompt_ids, prompt_mask)
     # An additive mask: a bool mask is silently wrong under eager attention.
     allowed = batch.per_row(batch.branch_mask)[:, None]
     decoder_mask = torch.zeros(allowed.shape, dtype=encoded.dtype, device=encoded.device)
@@ -55,6 +56,32 @@ def forward(lm: PreTrainedModel, batch: PackedBatch) -> tuple[torch.Tensor | Non
     with torch.autocast(read.device.type, enabled=False):
         logits = lm.lm_head(_scale(lm, read).to(lm.lm_head.weight.dtype))
     return logits, value_state
+
+
+def _encode(lm: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """
+    The encoder's last hidden state.
+
+    The stack's own forward adds the mask to the position bias, `(R, heads, P, P)` numbers, again in every layer, and
+    autocast rounds the sum again in every layer. Here both happen once, which is a good part of the time on a CPU.
+    """
+    encoder = lm.encoder
+    # umT5 has a bias of its own in every layer; sharded parameters are whole only inside their layer's forward.
+    if lm.config.model_type == "umt5" or parameters_are_sharded():
+        return encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    hidden = encoder.embed_tokens(ids)
+    device, dtype = ids.device.type, hidden.dtype
+    bias = encoder.block[0].layer[0].SelfAttention.compute_bias(ids.shape[1], ids.shape[1])
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    bias = bias.to(dtype)
+    if mask is not None:
+        bias = torch.where(mask[:, None, None], bias, torch.finfo(dtype).min)
+    # Every layer asks for a contiguous sum, and would make its own copy of another one.
+    bias = bias.contiguous()
+    for block in encoder.block:
+        hidden = block(hidden, None, bias)[0]
+    return encoder.final_layer_norm(hidden)
 
 
 def _scale(lm: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:

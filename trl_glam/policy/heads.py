@@ -60,6 +60,11 @@ class ValueHead(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.mlp[0].weight.dtype
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the statistics of the input are there, or not needed."""
+        return self.kind == "paper" or bool(self.mean.any())
+
     def fit(self, states: torch.Tensor) -> None:
         """
         Freeze the statistics that standardize the input.

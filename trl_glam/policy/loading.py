@@ -28,6 +28,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.activations import NewGELUActivation
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..local_models import resolve_model
@@ -84,8 +85,8 @@ def load_language_model(
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
     if attn_implementation not in (None, "sdpa", "eager"):
         raise InvalidInputError(
-            f"attn_implementation={attn_implementation!r} takes no 4-D mask, which scoring several actions in one row needs; "
-            "use 'sdpa' or 'eager'."
+            f"attn_implementation={attn_implementation!r} takes no 4-D mask, which scoring several actions in one "
+            "row needs; use 'sdpa' or 'eager'."
         )
     try:
         config = AutoConfig.from_pretrained(path, **hub)
@@ -111,21 +112,23 @@ def load_language_model(
     # Without this check, transformers fills the holes with random weights and only warns.
     if missing := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
         raise InvalidInputError(
-            f"{name} holds no complete {type(lm).__name__}: {len(missing)} weights are missing or of another shape, such as "
-            f"{missing[:3]}. Is it the right folder?"
+            f"{name} holds no complete {type(lm).__name__}: {len(missing)} weights are missing or of another shape, "
+            f"such as {missing[:3]}. Is it the right folder?"
         )
     keep_output_layer_untied(lm)
     if init != "pretrained":
         lm = reinitialize(lm, keep_embeddings=init == "embeddings")
     zero_dropout_of_modules(lm)
+    fuse_activations(lm)
     return lm.eval(), tokenizer
 
 
 def _unloadable(name: str, error: Exception) -> InvalidInputError:
     reason = str(error).strip().split("\n")[0]
     return InvalidInputError(
-        f"No language model could be loaded from {name!r} ({type(error).__name__}: {reason}). Give a folder with config.json, "
-        "safetensors weights and a tokenizer, the id of a model on the Hub, or a local: name (`trl-glam models list`)."
+        f"No language model could be loaded from {name!r} ({type(error).__name__}: {reason}). Give a folder with "
+        "config.json, safetensors weights and a tokenizer, the id of a model on the Hub, or a local: name "
+        "(`trl-glam models list`)."
     )
 
 
@@ -141,13 +144,13 @@ def check_architecture(config: PreTrainedConfig, name: str, trust_remote_code: b
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
     if not causal and not trust_remote_code:
         raise InvalidInputError(
-            f"{name} is of type {config.model_type!r}, which has no decoder that could score actions; use a causal model or "
-            "one of the T5 family."
+            f"{name} is of type {config.model_type!r}, which has no decoder that could score actions; use a causal "
+            "model or one of the T5 family."
         )
 
 
 def zero_dropout(target: Any) -> None:
-    """Set every float field named like a dropout probability to 0, on a config or a module (T5 keeps such attributes)."""
+    """Set every number named like a dropout probability to 0, in a config or a module (T5 keeps such attributes)."""
     for name, value in vars(target).items():
         named = "dropout" in name or "layerdrop" in name or name.endswith("pdrop")
         if named and isinstance(value, int | float) and not isinstance(value, bool):
@@ -160,6 +163,14 @@ def zero_dropout_of_modules(model: nn.Module) -> None:
         zero_dropout(module)
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
+
+
+def fuse_activations(model: nn.Module) -> None:
+    """Compute `gelu_new` (T5 v1.1, Flan-T5, GPT-2) in one kernel; transformers' seven also keep as many tensors."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def keep_output_layer_untied(lm: PreTrainedModel) -> None:
@@ -234,13 +245,13 @@ def add_adapter(lm: PreTrainedModel, peft_config: PeftConfig, base_model: str) -
         config.task_type = wanted
     if config.task_type != wanted:
         raise InvalidInputError(
-            f"peft_config.task_type={str(config.task_type)!r} does not fit a model of type {lm.config.model_type!r}; it must be "
-            f"{wanted.value!r} (lora_task_type in a recipe)."
+            f"peft_config.task_type={str(config.task_type)!r} does not fit a model of type {lm.config.model_type!r}; "
+            f"it must be {wanted.value!r} (lora_task_type in a recipe)."
         )
     if config.is_prompt_learning or config.peft_type == PeftType.POLY:
         raise InvalidInputError(
-            f"peft_type={config.peft_type.value!r} changes the input instead of the model's layers and cannot be combined with "
-            "packed scoring; use LoRA or another method that adapts layers."
+            f"peft_type={config.peft_type.value!r} changes the input instead of the model's layers and cannot be "
+            "combined with packed scoring; use LoRA or another method that adapts layers."
         )
     zero_dropout(config)
     adapted = get_peft_model(lm, config, autocast_adapter_dtype=not is_deepspeed_zero3_enabled())

@@ -52,10 +52,14 @@ class PackedBatch:
             int64 row of each decision.
         action_mask (`torch.Tensor` of shape `(B, A)`):
             bool, which actions each decision has.
-        useful_tokens (`int`):
-            Tokens of the R rows that are not padding.
+        lengths (`tuple[int, ...]`):
+            Tokens of each of the R prompts, ascending.
+        row_tokens (`tuple[int, ...]`):
+            Tokens of each row, prompt and branch, without padding.
         repeated_tokens (`int`):
             Tokens saved by storing identical rows once.
+        left_padded (`bool`):
+            Which side of the prompts is padded.
     """
 
     prompt_ids: torch.Tensor
@@ -73,8 +77,10 @@ class PackedBatch:
     layout_of: torch.Tensor
     row_of: torch.Tensor
     action_mask: torch.Tensor
-    useful_tokens: int
+    lengths: tuple[int, ...]
+    row_tokens: tuple[int, ...]
     repeated_tokens: int
+    left_padded: bool
 
     @property
     def num_rows(self) -> int:
@@ -82,15 +88,25 @@ class PackedBatch:
         return len(self.prompt_ids)
 
     @property
+    def is_padded(self) -> bool:
+        """Whether any prompt is shorter than another."""
+        return self.lengths[0] != self.lengths[-1]
+
+    @property
+    def useful_tokens(self) -> int:
+        """Tokens of the R rows that are not padding."""
+        return sum(self.row_tokens)
+
+    @property
     def total_tokens(self) -> int:
-        """Tokens that are computed, padding included."""
+        """Tokens that are computed if the rows are not split, padding included."""
         return self.num_rows * (self.prompt_ids.shape[1] + self.branch_ids.shape[1])
 
     def __len__(self) -> int:
         return len(self.row_of)
 
     def per_row(self, table: torch.Tensor) -> torch.Tensor:
-        """Rows of a layout table: `(U, ...)` -> `(R, ...)`, or `(1, ...)` to broadcast when all rows share one layout."""
+        """Rows of a layout table: `(U, ...)` -> `(R, ...)`, or `(1, ...)` to broadcast if all rows share a layout."""
         return table if len(table) == 1 else table[self.layout_of]
 
     def to(self, device: torch.device | str) -> PackedBatch:
@@ -98,8 +114,44 @@ class PackedBatch:
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self._tensors()}
         return replace(self, **moved)
 
+    def split(self, tokens: int) -> list[PackedBatch]:
+        """
+        Groups of consecutive rows, which are of like length, each with just the padding it needs.
+
+        Args:
+            tokens (`int`):
+                A group is closed when its prompts have at least this many tokens, padding included; a last group of
+                less than half of it joins the one before.
+
+        Returns:
+            `list[PackedBatch]`: with the rows of this batch in order. `row_of` and `action_mask` stay those of the
+            whole.
+        """
+        ends, start = [], 0
+        for end, length in enumerate(self.lengths, 1):
+            if length * (end - start) >= tokens:
+                ends.append(end)
+                start = end
+        if start < self.num_rows:
+            if ends and self.lengths[-1] * (self.num_rows - start) < tokens / 2:
+                ends.pop()
+            ends.append(self.num_rows)
+        return [self] if len(ends) == 1 else [self._rows(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+
+    def _rows(self, start: int, end: int) -> PackedBatch:
+        width = self.lengths[end - 1]
+        columns = slice(self.prompt_ids.shape[1] - width, None) if self.left_padded else slice(width)
+        return replace(
+            self,
+            prompt_ids=self.prompt_ids[start:end, columns],
+            prompt_mask=self.prompt_mask[start:end, columns],
+            layout_of=self.layout_of[start:end],
+            lengths=self.lengths[start:end],
+            row_tokens=self.row_tokens[start:end],
+        )
+
     def without_actions(self, keep_branch: int) -> PackedBatch:
-        """The same rows with the first `keep_branch` branch positions and nothing to score: for a pass that only values."""
+        """The same rows with the first `keep_branch` branch positions and nothing to score."""
         return replace(
             self,
             branch_ids=self.branch_ids[:, :keep_branch],
@@ -182,23 +234,20 @@ class Packer:
         """
         if isinstance(prompts, str) or len(prompts) != len(actions) or len(prompts) == 0:
             raise InvalidInputError(
-                f"{len(prompts)} prompts and {len(actions)} action lists were given; give one or more prompts, and one list "
-                "of admissible actions for each."
+                f"{len(prompts)} prompts and {len(actions)} action lists were given; give one or more prompts, and "
+                "one list of admissible actions for each."
             )
-        texts = [self._split(prompt) for prompt in prompts]
-        row_index: dict[tuple, int] = {}
-        row_of = np.array(
-            [
-                row_index.setdefault((text, after_space, tuple(row)), len(row_index))
-                for (text, after_space), row in zip(texts, actions, strict=True)
-            ],
-            np.int64,
-        )
-        ids = self._ids([text for text, _, _ in row_index])
+        keys = [(*self._split(prompt), tuple(row)) for prompt, row in zip(prompts, actions, strict=True)]
+        ids_of = dict(zip(dict.fromkeys(keys), self._ids([text for text, _, _ in dict.fromkeys(keys)]), strict=True))
+        # Rows of like length stand together, so that a forward can split them into groups with little padding.
+        rows = sorted(ids_of, key=lambda key: len(ids_of[key]))
+        ids = [ids_of[key] for key in rows]
         lengths = np.array([len(row) for row in ids], np.int64)
+        row_index = {key: r for r, key in enumerate(rows)}
+        row_of = np.array([row_index[key] for key in keys], np.int64)
         layout_index: dict[tuple, int] = {}
         layout_of = np.array(
-            [layout_index.setdefault((row, space), len(layout_index)) for _, space, row in row_index], np.int64
+            [layout_index.setdefault((row, space), len(layout_index)) for _, space, row in rows], np.int64
         )
         layouts = [self.candidates.layout(row, space) for row, space in layout_index]
         reach = np.array([1 + layout.branch_depth.max(initial=-1) for layout in layouts], np.int64)[layout_of]
@@ -233,8 +282,10 @@ class Packer:
             layout_of=torch.from_numpy(layout_of),
             row_of=torch.from_numpy(row_of),
             action_mask=torch.from_numpy(np.arange(num_actions) < rows_actions[:, None]),
-            useful_tokens=int(row_tokens.sum()),
+            lengths=tuple(lengths.tolist()),
+            row_tokens=tuple(row_tokens.tolist()),
             repeated_tokens=int(row_tokens[row_of].sum() - row_tokens.sum()),
+            left_padded=not self.encoder_decoder,
         )
 
     def _split(self, prompt: str) -> tuple[str, bool]:
@@ -270,14 +321,15 @@ class Packer:
         longest = int((lengths + reach).max())
         if self.max_positions is not None and longest > self.max_positions:
             raise InvalidInputError(
-                f"A prompt with its actions needs {longest} token positions, the model takes {self.max_positions}. Use a "
-                "smaller window (num_observations), a shorter prompt template, or a model with relative or more positions."
+                f"A prompt with its actions needs {longest} token positions, the model takes {self.max_positions}. "
+                "Use a smaller window (num_observations), a shorter prompt template, or a model with relative or "
+                "more positions."
             )
         if self.encoder_decoder and lengths.max() > _T5_PRETRAINED_LENGTH and not self._warned:
             self._warned = True
             logger.warning(
-                "A prompt has %d tokens. T5 was pretrained on up to %d; its relative positions read longer prompts whole, "
-                "with more time and memory. This is said once.",
+                "A prompt has %d tokens. T5 was pretrained on up to %d; its relative positions read longer prompts "
+                "whole, with more time and memory. This is said once.",
                 int(lengths.max()),
                 _T5_PRETRAINED_LENGTH,
             )
@@ -307,6 +359,7 @@ def _head_outputs(row: Sequence[str], head_actions: Sequence[str]) -> list[int]:
     if len(row) == len(head_actions):
         return list(range(len(row)))
     raise InvalidInputError(
-        f"The actions {list(row)} do not fit the action head, whose {len(head_actions)} outputs stand for {list(head_actions)}. "
-        "Give a subset of them, or as many reworded ones in the same order; head='scoring' takes any actions."
+        f"The actions {list(row)} do not fit the action head, whose {len(head_actions)} outputs stand for "
+        f"{list(head_actions)}. Give a subset of them, or as many reworded ones in the same order; head='scoring' "
+        "takes any actions."
     )

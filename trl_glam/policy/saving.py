@@ -27,6 +27,7 @@ from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_mode
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from ..types import InvalidInputError
 from .config import POLICY_CONFIG_NAME, Calibration, PolicyConfig, check_choice
@@ -75,13 +76,14 @@ def load_policy(
     options: dict[str, Any],
     init: str,
     peft_config: PeftConfig | None,
-    revision,
+    revision: str | None,
+    tokenizer: PreTrainedTokenizerBase | None,
 ):
-    """Implements [`ScoringPolicy.from_pretrained`]; `choices` holds the explicitly given fields of [`PolicyConfig`]."""
+    """Implements [`ScoringPolicy.from_pretrained`]; `choices` holds the given fields of [`PolicyConfig`]."""
     check_choice("init", init, ("pretrained", "random", "embeddings"))
     folder = _saved_policy(name, revision)
     if folder is None:
-        lm, tokenizer = load_language_model(name, revision=revision, init=init, **options)
+        lm, own_tokenizer = load_language_model(name, revision=revision, init=init, **options)
         mode = choices.pop("calibration", "none")
         architecture = "encoder_decoder" if lm.config.is_encoder_decoder else "decoder_only"
         config = PolicyConfig(
@@ -93,7 +95,7 @@ def load_policy(
         if adapter and peft_config is not None:
             raise InvalidInputError(f"{name} holds an adapter already; leave peft_config out to go on training it.")
         source = config.base_model if adapter else str(folder)
-        lm, tokenizer = load_language_model(source, revision=config.base_revision if adapter else None, **options)
+        lm, own_tokenizer = load_language_model(source, revision=config.base_revision if adapter else None, **options)
         if adapter:
             lm = add_adapter(lm, _adapter_config(folder), config.base_model)
     if peft_config is not None:
@@ -101,7 +103,7 @@ def load_policy(
             raise InvalidInputError(f"init={init!r} with peft_config would freeze random weights that are not saved.")
         lm = add_adapter(lm, peft_config, name)
         config = replace(config, base_model=name, base_revision=revision)
-    policy = cls(lm, tokenizer, config)
+    policy = cls(lm, own_tokenizer if tokenizer is None else tokenizer, config)
     if folder is not None:
         if adapter:
             load_weights(policy, folder)
@@ -119,8 +121,8 @@ def _override(config: PolicyConfig, choices: dict[str, Any], init: str, name: st
     for key in ("head", "num_actions", "actions", "value_head"):
         if key in choices and choices[key] != getattr(config, key):
             raise InvalidInputError(
-                f"{key}={choices[key]!r} was given, but {name} was saved with {key}={getattr(config, key)!r}. Leave it out, or "
-                "start from a language model."
+                f"{key}={choices[key]!r} was given, but {name} was saved with {key}={getattr(config, key)!r}. Leave "
+                "it out, or start from a language model."
             )
     choices = dict(choices)
     calibration, mode = config.calibration, choices.pop("calibration", config.calibration.mode)
@@ -200,6 +202,6 @@ def _check(own: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], where: 
     reshaped = [key for key in own.keys() & saved.keys() if own[key].shape != saved[key].shape]
     if missing or unexpected or reshaped:
         raise InvalidInputError(
-            f"{where} does not fit this policy: {len(missing)} weights missing {missing[:3]}, {len(unexpected)} unexpected "
-            f"{unexpected[:3]}, {len(reshaped)} of another shape {sorted(reshaped)[:3]}."
+            f"{where} does not fit this policy: {len(missing)} weights missing {missing[:3]}, {len(unexpected)} "
+            f"unexpected {unexpected[:3]}, {len(reshaped)} of another shape {sorted(reshaped)[:3]}."
         )

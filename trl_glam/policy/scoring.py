@@ -1,6 +1,5 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""Vocabulary logits -> token scores -> one score per action -> the logits of the policy. Pure tensor functions,
-float32.
+"""Vocabulary logits -> token scores -> one score per action -> logits of the policy. Pure tensor functions, float32.
 
 With z the model's logits, log p = log_softmax(z), and an action of tokens w_1 ... w_n:
 
@@ -9,11 +8,11 @@ With z the model's logits, log p = log_softmax(z), and an action of tokens w_1 .
 | `sum` | sum_i log p(w_i): the published formula of GLAM (https://huggingface.co/papers/2302.02662) |
 | `token` | the sum divided by n: TWOSOME's token normalization (https://huggingface.co/papers/2401.14151) |
 | `word` | the sum divided by the action's number of words: TWOSOME's word normalization |
-| `paper` | z(w_1) + ... + z(w_n) + z(end token), + 1.0 for every padding token up to the longest action of the same row: GLAM's
-released code. There the padding reaches to the longest action of the minibatch, so that a score depends on its
-neighbours |
+| `paper` | z(w_1) + ... + z(w_n) + z(end token), + 1.0 per padding token up to the longest action of the same row |
 
-and then logits = (score - offset of the action string) / temperature. The policy is their softmax.
+and then logits = (score - offset of the action string) / temperature. The policy is their softmax. `paper` is GLAM's
+released code, except that the code pads to the longest action of the minibatch, so that a score depends on its
+neighbours.
 """
 
 from __future__ import annotations

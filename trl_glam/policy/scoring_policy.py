@@ -10,6 +10,7 @@ cards find what they look for. Left out: generation; training (`trl_glam/trainer
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from peft import PeftConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from .._compat import parameters_are_sharded
 from ..prompts import PromptTemplate
 from ..types import Decision, InvalidInputError
 from . import calibration, decoder_only, encoder_decoder, saving
@@ -175,7 +177,9 @@ class ScoringPolicy(PreTrainedModel):
             return self.packer.pack(prompts, actions, offsets=config.calibration.offsets)
         return self.packer.pack(prompts, actions)
 
-    def forward(self, batch: PackedBatch, value_only: bool = False) -> PolicyOutput:
+    def forward(
+        self, batch: PackedBatch, value_only: bool = False, lm: PreTrainedModel | PeftModel | None = None
+    ) -> PolicyOutput:
         """
         Logits and values of a batch.
 
@@ -184,12 +188,14 @@ class ScoringPolicy(PreTrainedModel):
                 Output of [`~ScoringPolicy.pack`], on the model's device.
             value_only (`bool`, *optional*, defaults to `False`):
                 Skip the actions: `logits` is `None`.
+            lm ([`~transformers.PreTrainedModel`], *optional*):
+                Another language model of the same kind, such as a frozen reference.
 
         Returns:
             [`PolicyOutput`]: float32 (float64 if the model is).
         """
         config = self.policy_config
-        scores, state = self.score_rows(batch, value_only=value_only)
+        scores, state = self.score_rows(batch, value_only, lm)
         value_state = state.detach() if config.detach_value else state
         values = self.value_head(value_state)[batch.row_of]
         logits = None if scores is None else policy_logits(scores, batch, config.temperature)
@@ -213,19 +219,35 @@ class ScoringPolicy(PreTrainedModel):
             `tuple[torch.Tensor | None, torch.Tensor]`: scores of shape `(R, A)` and states of shape `(R, d)`.
         """
         config = self.policy_config
-        by_head = config.head == "action" and not value_only
-        inputs = batch.without_actions(int(self.is_encoder_decoder)) if value_only or by_head else batch
+        lm = base_of(self.lm if lm is None else lm)
         forward = encoder_decoder.forward if self.is_encoder_decoder else decoder_only.forward
-        vocabulary_logits, state = forward(base_of(self.lm if lm is None else lm), inputs)
+        if value_only or config.head == "action":
+            batch = batch.without_actions(keep_branch=int(self.is_encoder_decoder))
+        scores, states = [], []
+        for group in batch.split(self.tokens_per_group):
+            vocabulary_logits, state = forward(lm, group)
+            states.append(state)
+            if vocabulary_logits is not None:
+                tokens = token_scores(vocabulary_logits, group, normalize=config.scoring != "paper")
+                scores.append(action_scores(tokens, group, config.scoring))
+        state = torch.cat(states)
         if value_only:
             return None, state
-        if by_head:
+        if config.head == "action":
             index = batch.per_row(batch.head_index).expand(batch.num_rows, -1)
             return self.action_head(state).gather(1, index), state
-        if vocabulary_logits is None:
-            return state.new_zeros(batch.num_rows, batch.action_mask.shape[1], dtype=self.value_head.dtype), state
-        tokens = token_scores(vocabulary_logits, batch, normalize=config.scoring != "paper")
-        return action_scores(tokens, batch, config.scoring), state
+        return torch.cat(scores), state
+
+    @property
+    def tokens_per_group(self) -> int:
+        """
+        Prompt tokens that pass through the model at once: enough to keep the device busy, few enough that rows of like
+        length stay among themselves (and, on a CPU, in the cache). Without limit when processes must call layers
+        alike.
+        """
+        if parameters_are_sharded():
+            return sys.maxsize
+        return 1024 if self.device.type == "cpu" else 16384
 
     @torch.no_grad()
     def score(self, prompts: Sequence[str], actions: Sequence[Sequence[str]], batch_size: int = 64) -> PolicyOutput:
@@ -243,8 +265,11 @@ class ScoringPolicy(PreTrainedModel):
         Returns:
             [`PolicyOutput`]: on the model's device; `log_softmax(logits)` is the policy.
         """
-        if len(prompts) != len(actions):
-            raise InvalidInputError(f"{len(prompts)} prompts were given with {len(actions)} lists of actions.")
+        if len(prompts) != len(actions) or not prompts:
+            raise InvalidInputError(
+                f"{len(prompts)} prompts were given with {len(actions)} lists of actions; give one or more of each, "
+                "equally many."
+            )
         rows = [(prompt, tuple(row)) for prompt, row in zip(prompts, actions, strict=True)]
         distinct = sorted(dict.fromkeys(rows), key=lambda row: len(row[0]))
         place = {row: i for i, row in enumerate(distinct)}
@@ -385,6 +410,7 @@ class ScoringPolicy(PreTrainedModel):
         detach_value: bool | None = None,
         prompt_template: PromptTemplate | None = None,
         init: str = "pretrained",
+        tokenizer: PreTrainedTokenizerBase | None = None,
         peft_config: PeftConfig | None = None,
         quantization_config: Any | None = None,
         dtype: str | torch.dtype = "float32",
@@ -423,6 +449,8 @@ class ScoringPolicy(PreTrainedModel):
                 Recorded with the policy.
             init (`str`, *optional*, defaults to `"pretrained"`):
                 `"pretrained"`, `"random"` or `"embeddings"`.
+            tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+                Instead of the model's own.
             peft_config ([`~peft.PeftConfig`], *optional*):
                 Adapter to train instead of the language model's weights.
             quantization_config (*optional*), dtype (`str`, *optional*, defaults to `"float32"`), attn_implementation
@@ -452,7 +480,7 @@ class ScoringPolicy(PreTrainedModel):
             "model_init_kwargs": model_init_kwargs,
         }
         choices = {name: value for name, value in choices.items() if value is not None}
-        return saving.load_policy(cls, str(name_or_path), choices, options, init, peft_config, revision)
+        return saving.load_policy(cls, str(name_or_path), choices, options, init, peft_config, revision, tokenizer)
 
     def save_pretrained(
         self,
