@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .envs.bot import BabyAIDemonstrator
+from .envs.textworld import TextWorldEnv, Walkthrough
 from .policy.scoring_policy import ScoringPolicy, choose
 from .prompts import PromptTemplate
 from .types import Decision, Observation
@@ -186,13 +187,13 @@ class RandomAgent(Agent):
 
 
 class BotAgent(Agent):
-    """BabyAI's demonstrator; asks the environment itself, so it works on BabyAI-Text levels only."""
+    """BabyAI's bot, or a TextWorld game's walkthrough; asks the environment itself, so it plays nothing else."""
 
     name = "bot"
 
     def __init__(self) -> None:
         self._envs: dict[int, gym.Env] = {}
-        self._bots: dict[int, BabyAIDemonstrator] = {}
+        self._bots: dict[int, BabyAIDemonstrator | Walkthrough] = {}
 
     def bind(self, slot: int, env: gym.Env) -> None:
         self._envs[slot] = env
@@ -203,7 +204,9 @@ class BotAgent(Agent):
         decisions = []
         for observation in observations:
             if observation.step == 0:
-                self._bots[observation.slot] = BabyAIDemonstrator(self._envs[observation.slot])
+                env = self._envs[observation.slot]
+                demonstrator = Walkthrough if isinstance(env.unwrapped, TextWorldEnv) else BabyAIDemonstrator
+                self._bots[observation.slot] = demonstrator(env)
             decisions.append(Decision(index=self._bots[observation.slot].act()))
         return decisions
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""The Gymnasium ids `BabyAI-Text/<level>-v0`, registered as names alone.
+"""The Gymnasium ids `BabyAI-Text/<level>-v0` and `TextWorld/<game>-v0`, registered as names alone.
 
 Minigrid is imported when an environment is made, not here; so its level names are listed below, and a test compares
 the list with what the installed Minigrid registers.
@@ -8,6 +8,8 @@ the list with what the installed Minigrid registers.
 from __future__ import annotations
 
 import gymnasium as gym
+
+from .textworld import register_textworld
 
 
 GLAM_LEVELS = (
@@ -32,7 +34,8 @@ MINIGRID_LEVELS = (
 
 
 def register_environments() -> None:
-    """Register `BabyAI-Text/<level>-v0` for every level of Minigrid's BabyAI and of GLAM's; may be repeated."""
+    """Register `BabyAI-Text/<level>-v0` for every level of Minigrid's BabyAI and of GLAM's, and the TextWorld games."""
+    register_textworld()
     levels = {name: {"level": name} for name in (*MINIGRID_LEVELS, *GLAM_LEVELS)}
     levels["GoToFrench"] = {"level": "GoToLocal", "language": "french"}
     for name, kwargs in levels.items():
