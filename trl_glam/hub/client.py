@@ -35,6 +35,8 @@ T = TypeVar("T")
 WAITS = (1.0, 4.0, 16.0)
 LONGEST_WAIT = 300.0
 _PASSING = (409, 412, 429, 500, 502, 503, 504)
+# ConnectionError is Xet's.
+_FAULTS = (HfHubHTTPError, *HUB_NETWORK_ERRORS, ConnectionError)
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
@@ -54,19 +56,19 @@ def call(repo_id: str, function: Callable[[], T]) -> T:
     for wait in (*WAITS, None):
         try:
             return function()
-        except (HfHubHTTPError, *HUB_NETWORK_ERRORS) as error:
-            fault = error
-        except RuntimeError as error:
-            # An upload in a thread: the reason is the cause.
-            if not isinstance(error.__cause__, (HfHubHTTPError, *HUB_NETWORK_ERRORS)):
-                raise
-            fault = error.__cause__
         except LocalTokenNotFoundError:
             raise InvalidInputError(f"{repo_id}: no token for the Hub is at hand; {_LOG_IN}.") from None
         except OfflineModeIsEnabled:
             raise InvalidInputError(f"{repo_id}: the Hub is switched off by HF_HUB_OFFLINE; unset it.") from None
         except HFValidationError as error:
             raise InvalidInputError(f"{repo_id!r} is not the name of a repository: {error}") from None
+        except _FAULTS as error:
+            fault = error
+        except RuntimeError as error:
+            # An upload in a thread: the reason is the cause.
+            if not isinstance(error.__cause__, _FAULTS):
+                raise
+            fault = error.__cause__
         if not _may_pass(fault):
             raise InvalidInputError(_explain(repo_id, fault)) from fault
         if wait is not None:

@@ -12,10 +12,11 @@ import logging
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
+from fnmatch import fnmatch
 from pathlib import Path
 
 import gymnasium as gym
-from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 
 from ..cards import write_log_card, write_policy_card
 from ..envs.contract import make_env as make_registered_env
@@ -248,14 +249,16 @@ def _commit(
         raise InvalidInputError(
             f"{repo_id} is public already; say that this push may be public (--public), or name another."
         )
-    return call(
-        repo_id,
-        lambda: api.upload_folder(
-            repo_id=repo_id,
-            repo_type=repo_type,
-            folder_path=folder,
-            revision=revision,
-            commit_message=message,
-            delete_patterns=_REPLACED[repo_type],
-        ),
-    )
+
+    def commit() -> CommitInfo:
+        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        there = api.list_repo_files(repo_id, repo_type=repo_type, revision=revision)
+        stale = [n for n in there if n not in files and any(fnmatch(n, pattern) for pattern in _REPLACED[repo_type])]
+        operations = [CommitOperationDelete(name) for name in stale]
+        operations += [CommitOperationAdd(name, path) for name, path in files.items()]
+        # Not upload_folder: that makes a commit every five minutes, and each shows a part of the policy.
+        return api.create_commit(
+            repo_id, operations, commit_message=message, repo_type=repo_type, revision=revision, num_threads=2
+        )
+
+    return call(repo_id, commit)

@@ -367,6 +367,7 @@ class _PolicyTrainer(_BaseTrainer):
         self.policy.save_pretrained(output_dir, state_dict=state_dict)
         # JSON where Trainer writes a pickle.
         Path(output_dir, TRAINING_ARGUMENTS_NAME).write_text(self.args.to_json_string(), encoding="utf-8")
+        self._training_summary().save(output_dir)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         with self._without_push_and_rotation() as (push, limit):
@@ -406,6 +407,39 @@ class _PolicyTrainer(_BaseTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self.load_exact_state(*load_state(checkpoint, self.args.process_index))
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository on the Hub, private unless `hub_private_repo=False` (or `private=False`) says otherwise."""
+        private = self.args.hub_private_repo if private is None else private
+        name = self.args.hub_model_id or Path(self.args.output_dir).name
+        call(name, lambda: super(_PolicyTrainer, self).init_hf_repo(token, private is not False))
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ):
+        """
+        Save the policy and put it on the Hub, with its card, the learning curve and an episode, in one commit.
+
+        Args:
+            commit_message (`str`, *optional*, defaults to `"End of training"`), blocking (`bool`, *optional*, defaults to
+            `True`), token (`str`, *optional*), revision (`str`, *optional*), private (`bool`, *optional*):
+                As in [`~transformers.Trainer`]; a repository is private unless told otherwise.
+            kwargs:
+                Passed to [`~_PolicyTrainer.create_model_card`].
+
+        Returns:
+            [`~huggingface_hub.CommitInfo`], or a `Future` of it if not `blocking`.
+        """
+        return push_run(self, commit_message, blocking, token, revision, private, kwargs)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        push_checkpoint(self, checkpoint_folder)
 
     def create_model_card(
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
