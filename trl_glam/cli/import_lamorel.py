@@ -10,9 +10,9 @@ from . import common
 
 
 _DESCRIPTION = """\
-Convert a checkpoint of GLAM's own code (lamorel's model.checkpoint: a language model with its value head, and an action
-head if it has one) into the folder of a policy. It is read as tensors only. The policy scores as that code does:
---scoring paper, temperature 1, no calibration.
+Convert a checkpoint of GLAM's own code (lamorel's model.checkpoint: a language model with its value head, and an
+action head if it has one) into the folder of a policy. It is read as tensors only. The policy scores as that code
+does: scoring "paper", temperature 1, no calibration.
 """
 
 

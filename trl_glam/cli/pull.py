@@ -10,9 +10,9 @@ from . import common
 
 
 _DESCRIPTION = """\
-Fetch a policy or an interaction log from the Hub into a folder and check every file against the Hub's hash. Pickles and
-other unknown kinds of files stay there. An interrupted pull goes on where it stopped. Commands that take a POLICY or a
-log take the repository's name too; a pull is for a copy to keep or to change.
+Fetch a policy or an interaction log from the Hub into a folder and check every file against the Hub's hash. Pickles
+and other unknown kinds of files stay there. An interrupted pull goes on where it stopped. Commands that take a POLICY
+or a log take the repository's name too; a pull is for a copy to keep or to change.
 """
 
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """Trainer's own ways to the Hub (`trainer.push_to_hub()`, `push_to_hub=True`), led through `push.py`.
 
-Trainer would upload the output folder as it is, in several commits, public unless told otherwise, and from a checkpoint
-a fixed list of files that knows no heads, with a pickle. Here a stranger gets the same from all ways.
+Trainer would upload the output folder as it is, in several commits, public unless told otherwise, and from a
+checkpoint a fixed list of files that knows no heads, with a pickle. Here a stranger gets the same from all ways.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ def push_run(
     Args:
         trainer ([`_PolicyTrainer`]):
             The trainer; every process calls this.
-        commit_message (`str`), blocking (`bool`), token (`str` or `None`), revision (`str` or `None`), private (`bool` or
-        `None`):
+        commit_message, blocking, token, revision, private:
             As in Trainer; `None` takes the training arguments'.
         card (`dict[str, Any]`):
             Arguments of `create_model_card`.

@@ -409,7 +409,7 @@ class _PolicyTrainer(_BaseTrainer):
             self.load_exact_state(*load_state(checkpoint, self.args.process_index))
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository on the Hub, private unless `hub_private_repo=False` (or `private=False`) says otherwise."""
+        """Make the repository on the Hub: private, unless `private=False` or `hub_private_repo=False`."""
         private = self.args.hub_private_repo if private is None else private
         name = self.args.hub_model_id or Path(self.args.output_dir).name
         call(name, lambda: super(_PolicyTrainer, self).init_hf_repo(token, private is not False))
@@ -427,8 +427,7 @@ class _PolicyTrainer(_BaseTrainer):
         Save the policy and put it on the Hub, with its card, the learning curve and an episode, in one commit.
 
         Args:
-            commit_message (`str`, *optional*, defaults to `"End of training"`), blocking (`bool`, *optional*, defaults to
-            `True`), token (`str`, *optional*), revision (`str`, *optional*), private (`bool`, *optional*):
+            commit_message, blocking, token, revision, private (*optional*):
                 As in [`~transformers.Trainer`]; a repository is private unless told otherwise.
             kwargs:
                 Passed to [`~_PolicyTrainer.create_model_card`].
