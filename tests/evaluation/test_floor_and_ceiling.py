@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""The random floor and the bot's ceiling on the shipped panels; the full 1,000 episodes stand in docs/evaluation.md."""
+"""The random floor and the bot's ceiling on the shipped panels; docs/evaluation.md has the full 1,000 episodes."""
 
 import pytest
 

@@ -152,7 +152,11 @@ def test_calibration_rule_of_unseen_actions_is_reported(tmp_path):
     policy.calibrate(["The lamp is red."], ["press red", "press green"])
     scorer = Scorer(ScoringAgent(policy), modes=("sampled",), references=())
     panel = Panel.from_env("ResultsLamp-v0", 2)
-    rules = [scorer.score(SuiteTest("lamp", ""), panel)["calibration"] for _ in range(2)]
+    rules = [scorer.score(SuiteTest("lamp", ""), panel)["calibration"]]
+    num_prompts = scorer.agent.num_computed
+    rules.append(scorer.score(SuiteTest("lamp", ""), panel)["calibration"])
+    # Nothing computed for one test is kept in memory for the next.
+    assert scorer.agent.num_computed == 2 * num_prompts
     assert rules == [
         f"prompts, offsets of {name} computed for unseen press blue",
         "prompts, offsets frozen in training",
