@@ -8,6 +8,8 @@ stays fast and the command line answers at once.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .envs.registration import register_environments
+
 
 if TYPE_CHECKING:
     from .agents import Agent, BotAgent, MixtureAgent, RandomAgent, ScoringAgent
@@ -51,3 +53,6 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+register_environments()

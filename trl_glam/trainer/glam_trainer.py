@@ -311,7 +311,10 @@ class GLAMTrainer(_PolicyTrainer):
         return self._make_inputs(self._queue.popleft())
 
     def _fill_queue(self) -> None:
+        """Cut the rollout into the micro-batches of all passes."""
         args, (num_steps, num_envs) = self.args, self._rollout.shape
+        prompt_ids = self._rollout.prompt_ids.reshape(-1)
+        lengths = np.array([len(prompt) for prompt in self._rollout.prompts])[prompt_ids]
         for epoch in range(args.num_ppo_epochs):
             for minibatch in minibatches(
                 num_steps,
@@ -322,7 +325,9 @@ class GLAMTrainer(_PolicyTrainer):
                 epoch=epoch,
                 first_env=self._first_env,
             ):
-                self._queue.extend(np.split(minibatch, args.gradient_accumulation_steps))
+                # Inside an optimizer step the order is free: equal prompts, and prompts of like length, share a forward.
+                order = np.lexsort((prompt_ids[minibatch], lengths[minibatch]))
+                self._queue.extend(np.split(minibatch[order], args.gradient_accumulation_steps))
 
     def _make_inputs(self, indices: np.ndarray) -> dict[str, Any]:
         rollout, packed = self._rollout, _pack(self.policy, self._rollout, indices)

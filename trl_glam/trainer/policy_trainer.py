@@ -30,6 +30,8 @@ from ..agents import Agent, ScoringAgent
 from ..cards import write_policy_card
 from ..envs.contract import make_env
 from ..evaluation import EvaluationResult, Panel
+from ..hub.client import call
+from ..hub.trainer_push import push_checkpoint, push_run
 from ..policy import Calibration, ScoringPolicy
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, ListedEpisodes, Runner

@@ -90,7 +90,7 @@ def ppo_loss(
     https://huggingface.co/papers/1707.06347, equations 7 and 9), with an optional KL penalty to a reference policy.
 
     $$L = w \left( -\mathbb{E} \min(\rho A, \mathrm{clip}(\rho, 1 \pm \epsilon) A) - c_H H
-    + \beta\,\mathrm{KL}(\pi \| \pi_{ref}) \right) + c_V \tfrac12 \mathbb{E} \max\left((V - R)^2, (V_{clip} - R)^2\right)$$
+    + \beta\,\mathrm{KL}(\pi \| \pi_{ref}) \right) + c_V \mathbb{E} \max\left((V - R)^2, (V_{clip} - R)^2\right)$$
 
     Args:
         logits (`torch.Tensor` of shape `(B, A)`, float32):
@@ -128,7 +128,7 @@ def ppo_loss(
     if cliprange_value is not None:
         clipped_values = batch.old_values + (values - batch.old_values).clamp(-cliprange_value, cliprange_value)
         value_error = torch.max(value_error, (clipped_values - batch.returns).square())
-    value_loss = 0.5 * value_error.mean()
+    value_loss = value_error.mean()
 
     mean_entropy = entropy(log_probs).mean()
     policy_part = policy_loss - entropy_coef * mean_entropy

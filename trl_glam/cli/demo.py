@@ -1,0 +1,219 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""`trl-glam demo`: a real language model learns a BabyAI-Text level by PPO, and shows what it has learned.
+
+Everything is what `trl-glam train --config quickstart` does, with evaluations before and after on the same 100 seeds, one
+episode told side by side, and a picture of the learning curve. It takes no decision of its own: the recipe holds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from trl import ModelConfig
+
+from ..agents import Agent, BotAgent, RandomAgent, ScoringAgent
+from ..envs.contract import make_env
+from ..evaluation import EvaluationResult, Panel, evaluate_policy
+from ..figures import learning_curve
+from ..rollout import ListedEpisodes, Runner, Sink
+from ..trainer import GLAMConfig, GLAMTrainer
+from ..types import EpisodeKey, Transition
+from .recipe import parse_recipe
+from .train import finish, make_trainer, run_summary
+
+
+_EPISODES = 100
+
+
+class _Clock:
+    """Splits the time of the demo into named parts."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.parts: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str):
+        begun = time.perf_counter()
+        yield
+        self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - begun
+
+    def __str__(self) -> str:
+        split = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.parts.items())
+        return f"Time: {time.perf_counter() - self.started:.0f} s ({split})."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="trl-glam demo",
+        description="Train a small language model by PPO on a BabyAI-Text level, and show what it has learned.",
+    )
+    parser.add_argument("--model", default=None, help="Hub id, folder or local: name (default: the recipe's)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
+    parser.add_argument("--output_dir", default="outputs/demo", help="where everything goes (default: outputs/demo)")
+    parser.add_argument("--total_env_steps", type=int, default=None, help="length of the run (default: the recipe's)")
+    options = parser.parse_args(argv)
+    words = ["--config", "quickstart", "--seed", str(options.seed), "--output_dir", options.output_dir]
+    if options.model is not None:
+        words += ["--model_name_or_path", options.model]
+    if options.total_env_steps is not None:
+        words += ["--total_env_steps", str(options.total_env_steps)]
+    args, model_args = parse_recipe("demo", (GLAMConfig, ModelConfig), words, "")
+    _Demo(args, model_args).run()
+    return 0
+
+
+class _Demo:
+    def __init__(self, args: GLAMConfig, model_args: ModelConfig) -> None:
+        self.args, self.model_args = args, model_args
+        self.folder = Path(args.output_dir)
+        self.console = Console()
+        self.clock = _Clock()
+        self.panel = Panel.from_env(args.env_id, _EPISODES, env_kwargs=args.env_kwargs)
+        self.invented = Panel.from_env(
+            args.env_id, _EPISODES, env_kwargs={**(args.env_kwargs or {}), "lexicon": "invented_words"}
+        )
+        self.rows: list[tuple[str, EvaluationResult, EvaluationResult | None]] = []
+
+    def run(self) -> None:
+        say, clock = self.console.print, self.clock
+        say(f"[bold]trl-glam demo[/bold]: {self.model_args.model_name_or_path} learns {self.args.env_id} by PPO.")
+        with clock.part("loading"):
+            trainer = make_trainer(self.args, self.model_args)
+        say(run_summary(trainer))
+        say(f"Playing {_EPISODES} fixed episodes with a random policy, the demonstrator and the untrained model ...")
+        with clock.part("evaluation before"):
+            self._add("random", evaluate_policy(RandomAgent(), self.panel), None)
+            bot = evaluate_policy(BotAgent(), self.panel)
+            self._add("untrained", trainer.play(self.panel), trainer.play(self.panel, greedy=True))
+            shown = EpisodeKey(self.args.env_id, self.panel.episodes()[0].seed, env_kwargs=self.args.env_kwargs or {})
+            before = _tell(trainer, shown)
+        with clock.part("training"):
+            trainer.train()
+        say(f"Playing the same {_EPISODES} episodes with the trained model ...")
+        with clock.part("evaluation after"):
+            self._add("trained", trainer.play(self.panel), trainer.play(self.panel, greedy=True))
+            self.rows.append(("bot", bot, bot))
+            self._add(
+                "trained, invented words", trainer.play(self.invented), trainer.play(self.invented, greedy=True)
+            )
+            after = _tell(trainer, shown)
+        with clock.part("saving"):
+            finish(trainer)
+            curve = self._draw(trainer)
+            self._write_results()
+        say(self._table())
+        say(self._side_by_side(shown, before, after))
+        say(
+            f"Saved in {self.folder}: the policy with its card (README.md), {curve.name}, results.json, and every training "
+            "episode (interactions/).",
+            soft_wrap=True,
+        )
+        say(
+            f"Watch it: trl-glam watch {self.folder} --env_id {self.args.env_id}   "
+            f"Test it: trl-glam eval {self.folder} --env_id {self.args.env_id} --output_dir {self.folder}/eval",
+            soft_wrap=True,
+        )
+        say(str(clock))
+
+    def _add(self, name: str, sampled: EvaluationResult, greedy: EvaluationResult | None) -> None:
+        self.rows.append((name, sampled, greedy))
+
+    def _table(self) -> Table:
+        table = Table(title=f"Success on {_EPISODES} fixed episodes of {self.args.env_id} (95 % Wilson interval)")
+        for column in ("policy", "sampled", "steps", "greedy", "steps"):
+            table.add_column(column, justify="left" if column == "policy" else "right")
+        for name, sampled, greedy in self.rows:
+            cells = [] if greedy is None else [_rate(greedy), f"{greedy.mean_length:.1f}"]
+            table.add_row(name, _rate(sampled), f"{sampled.mean_length:.1f}", *(cells or ["-", "-"]))
+        return table
+
+    def _side_by_side(self, key: EpisodeKey, before: list[str], after: list[str]) -> Table:
+        table = Table(title=f"The episode of seed {key.seed}, most probable action in every step: {before[0]}")
+        table.add_column("before training")
+        table.add_column("after training")
+        for row in range(max(len(before), len(after)) - 1):
+            table.add_row(*(told[row + 1] if row + 1 < len(told) else "" for told in (before, after)), end_section=True)
+        return table
+
+    def _draw(self, trainer: GLAMTrainer) -> Path:
+        history = [
+            {"env_steps": row["env_steps"], "success_rate": row["rollout/success_rate"]}
+            for row in trainer.state.log_history
+            if "rollout/success_rate" in row
+        ]
+        references = {name: result.success_rate for name, result, _ in self.rows if name in ("random", "bot")}
+        paths = learning_curve(
+            history,
+            self.folder / "learning_curve.png",
+            title=f"PPO on {self.args.env_id}",
+            ylabel="success, last 100 episodes",
+            references=references,
+        )
+        return Path(paths[0])
+
+    def _write_results(self) -> None:
+        rows = {
+            name: {"sampled": sampled.to_dict(), "greedy": None if greedy is None else greedy.to_dict()}
+            for name, sampled, greedy in self.rows
+        }
+        document = {"env_id": self.args.env_id, "seed": self.args.seed, "panel_sha256": self.panel.hash, "rows": rows}
+        (self.folder / "results.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+class _Story(Sink):
+    """Tells an episode in words, with the probability of every action."""
+
+    def __init__(self, max_steps: int) -> None:
+        self.max_steps = max_steps
+        self.lines: list[str] = []
+        self.steps = 0
+
+    def on_transition(self, transition: Transition) -> None:
+        observation, decision = transition.observation, transition.decision
+        if not self.lines:
+            self.lines.append(observation.mission)
+        self.steps += 1
+        if self.steps <= self.max_steps:
+            probabilities = np.exp(decision.log_probs)
+            order = np.argsort(-probabilities)
+            listed = ", ".join(f"{observation.admissible_actions[i]} {probabilities[i]:.2f}" for i in order)
+            taken = observation.admissible_actions[decision.index]
+            self.lines.append(f"{'. '.join(observation.sentences)}.\n-> [bold]{taken}[/bold]  ({listed})")
+        if transition.ended:
+            outcome = "reached the goal" if transition.success else "did not reach the goal"
+            self.lines.append(f"[bold]{outcome}[/bold] in {self.steps} steps")
+
+
+def _tell(trainer: GLAMTrainer, key: EpisodeKey, max_steps: int = 6) -> list[str]:
+    """The mission, the first steps and the end of an episode with most probable actions."""
+    story = _Story(max_steps)
+    agent: Agent = ScoringAgent(trainer.policy, trainer.model_wrapped)
+    runner = Runner(
+        lambda k: make_env(k.env_id, k.env_kwargs, trainer.args.env_module),
+        ListedEpisodes([replace(key, slot=0)]),
+        1,
+        agent,
+        trainer.policy.prompt_template,
+        seed=0,
+        greedy=True,
+        sinks=[story],
+    )
+    runner.run()
+    runner.close()
+    return story.lines
+
+
+def _rate(result: EvaluationResult) -> str:
+    low, high = result.interval
+    return f"{result.success_rate:.2f} ({low:.2f}-{high:.2f})"
