@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import CommitInfo
-from transformers.trainer_utils import HubStrategy, PushInProgress
+from transformers.trainer_utils import HubStrategy
+from transformers.utils import PushInProgress
 
 from .push import push_policy
 
