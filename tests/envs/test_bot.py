@@ -4,6 +4,8 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from minigrid.envs.babyai.core.verifier import GoToInstr
+from minigrid.utils.baby_ai_bot import BabyAIBot
 
 import trl_glam  # noqa: F401  (registers the environments)
 from tests.toy_envs import LampEnv
@@ -53,6 +55,18 @@ def test_bot_recovers_when_it_is_not_obeyed(task):
     # Random actions may destroy a named box, which nobody can mend.
     env = gym.make("BabyAI-Text/MixedTrainLocal-v0", task=task)
     assert sum(_episode(env, seed, disobey=0.2)[0] for seed in range(40)) >= 37
+
+
+@pytest.mark.parametrize("level, first", [("PickUpThenGoToLocal", "a_done"), ("GoToAfterPickUpLocal", "b_done")])
+def test_fresh_plan_goes_on_from_what_is_done(level, first, monkeypatch):
+    env = gym.make(f"BabyAI-Text/{level}-v0")
+    planned = []
+    monkeypatch.setattr(BabyAIBot, "_process_instr", lambda bot, instruction: planned.append(instruction))
+    for seed in range(5):
+        env.reset(seed=seed)
+        setattr(env.unwrapped.level.instrs, first, "success")
+        BabyAIDemonstrator(env).act()
+        assert {type(part) for part in planned} == {GoToInstr}
 
 
 @pytest.mark.parametrize("level", ["Unlock", "KeyInBox", "BossLevel", "PutNextS5N2Carrying", "UnblockPickup"])
