@@ -267,7 +267,7 @@ class BabyAITextEnv(gym.Env):
         level = self.level
         carried = level.carrying
         sentences = self._phrases.sentences(look(level), None if carried is None else (carried.type, carried.color))
-        observation = {"mission": self.mission, "text": ", ".join(sentences)}
+        observation: dict[str, Any] = {"mission": self.mission, "text": ", ".join(sentences)}
         if self.include_image:
             observation["image"] = render_image(level)
         info = {"descriptions": sentences, "admissible_actions": list(self._actions), "success": success}

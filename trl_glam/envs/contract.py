@@ -273,7 +273,8 @@ def _play(env: gym.Env, name: str, seed: int, max_steps: int) -> list[tuple]:
     returned = env.reset(seed=seed)
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise _broken(f"{name}, reset", f"it returns {type(returned).__name__}, it must return (observation, info)")
-    text = read_reset(*returned, name)
+    obs, info = returned
+    text = read_reset(obs, info, name)
     generator = np.random.default_rng(seed)
     said: list[tuple] = [(text, 0.0)]
     for step in range(max_steps):
@@ -298,7 +299,8 @@ def _play(env: gym.Env, name: str, seed: int, max_steps: int) -> list[tuple]:
 
 
 def _accepts_too_much(env: gym.Env, name: str, seed: int) -> list[str]:
-    text = read_reset(*env.reset(seed=seed), name)
+    obs, info = env.reset(seed=seed)
+    text = read_reset(obs, info, name)
     index = len(text.admissible_actions)
     try:
         env.step(index)

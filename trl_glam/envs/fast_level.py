@@ -124,7 +124,7 @@ class FastLevel(RoomGridLevel):
 
     # ---- the draws -----------------------------------------------------------------------------------------------
 
-    def _rand_int(self, low: int, high: int) -> int:
+    def _rand_int(self, low: int, high: int) -> Any:
         draw = self._np_random.integers(low, high)
         return np.int64(draw) if self._numpy_integers else draw
 

@@ -102,12 +102,7 @@ class Phrasebook:
         self._an = grammar == "fixed"
         self._words = LEXICONS[lexicon] if lexicon else {}
         self._sentences: dict[tuple, str] = {}
-        if self._french:
-            self._wall_sentence = "Tu vois un mur à {} pas {}".format
-            self._wall_places = ("devant", "à gauche", "à droite")
-        else:
-            self._wall_sentence = lambda number, place: f"You see a wall {_steps(number)} {place}"
-            self._wall_places = ("forward", "left", "right")
+        self._wall_places = ("devant", "à gauche", "à droite") if self._french else ("forward", "left", "right")
 
     def sentences(self, view: View, carrying: tuple[str, str] | None) -> list[str]:
         """
@@ -128,7 +123,7 @@ class Phrasebook:
             sentences.append(self._carried(*carrying))
         for steps, place in zip(view.walls, self._wall_places, strict=True):
             if steps:
-                sentences.append(self._wall_sentence(steps, place))
+                sentences.append(self._wall(steps, place))
         for seen in view.objects:
             sentence = known.get(seen)
             if sentence is None:
@@ -156,6 +151,9 @@ class Phrasebook:
 
     def _article(self, phrase: str) -> str:
         return "an" if self._an and phrase[0] in "aeiou" else "a"
+
+    def _wall(self, steps: int, place: str) -> str:
+        return f"Tu vois un mur à {steps} pas {place}" if self._french else f"You see a wall {_steps(steps)} {place}"
 
     def _carried(self, kind: str, color: str) -> str:
         if self._french:

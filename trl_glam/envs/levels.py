@@ -244,7 +244,7 @@ def make_level(name: str, task: str | None = None, **options: Any) -> FastLevel:
     else:
         level_class, defaults = _from_minigrid(name)
     try:
-        return make_fast(level_class)(**(defaults | options))
+        return make_fast(level_class)(**(defaults | options))  # type: ignore[arg-type]
     except (TypeError, AssertionError) as error:
         raise InvalidInputError(
             f"Level {name!r} cannot be made with {options}: {error or 'a value out of range'}. Its options are those "

@@ -145,7 +145,7 @@ def _read(cells: Cells, rows: list[int], size: int) -> View:
                     steps = number
                 break
         walls.append(steps)
-    return View(objects, tuple(walls))
+    return View(objects, (walls[0], walls[1], walls[2]))
 
 
 def look(level: MiniGridEnv) -> View:
