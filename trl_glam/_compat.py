@@ -5,15 +5,39 @@ When an upgrade moves one of them, this file is the only one to change.
 """
 
 from huggingface_hub.utils._http import _DEFAULT_RETRY_ON_EXCEPTIONS as HUB_NETWORK_ERRORS
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.distributed.fsdp import is_fsdp_enabled
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.trainer.base_config import _BaseConfig
 from trl.trainer.base_trainer import _BaseTrainer
 
 
-__all__ = ["HUB_NETWORK_ERRORS", "_BaseConfig", "_BaseTrainer", "parameters_are_sharded"]
+__all__ = [
+    "HUB_NETWORK_ERRORS",
+    "_BaseConfig",
+    "_BaseTrainer",
+    "attention_implementation",
+    "parameters_are_sharded",
+    "untie_output_layer",
+]
 
 
 def parameters_are_sharded() -> bool:
     """Whether a layer's parameters are whole only inside its own forward, which all processes must then call alike."""
     return is_deepspeed_zero3_enabled() or is_fsdp_enabled()
+
+
+def untie_output_layer(lm: PreTrainedModel) -> None:
+    """
+    Make a T5 output layer that differs from the embeddings stay apart.
+
+    transformers 5 sets `tie_word_embeddings` of every T5 model. Loading leaves two different tensors apart, but the
+    next call of `tie_weights` (FSDP and resizing make one) would overwrite the output layer by the embeddings.
+    """
+    kept = {key: value for key, value in lm._tied_weights_keys.items() if key != "lm_head.weight"}
+    lm._tied_weights_keys, lm.all_tied_weights_keys = kept, dict(kept)
+
+
+def attention_implementation(config: PreTrainedConfig) -> str:
+    """The attention implementation a loaded model uses."""
+    return config._attn_implementation

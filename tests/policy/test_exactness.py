@@ -10,6 +10,7 @@ import torch
 from tests.policy.conftest import MODELS
 from tests.policy.plain import plain_scores
 from tests.tiny_models import ACTIONS, PROMPTS
+from trl_glam.policy import packed_pass
 
 
 RAGGED = [
@@ -122,12 +123,12 @@ def test_splitting_by_length_changes_nothing(make_policy, name, monkeypatch):
     batch = policy.pack(PROMPTS, RAGGED)
     with torch.no_grad():
         split = policy(batch)
-        monkeypatch.setattr(type(policy), "tokens_per_group", 10**9)
-        assert len(batch.split(policy.tokens_per_group)) == 1
+        monkeypatch.setitem(packed_pass.TOKENS_PER_GROUP, "cpu", 10**9)
+        assert len(batch.split(10**9)) == 1
         whole = policy(batch)
     assert_close(split.logits[batch.action_mask], whole.logits[batch.action_mask])
     assert len(batch.split(1)) == 4
-    monkeypatch.setattr(type(policy), "tokens_per_group", 1)
+    monkeypatch.setitem(packed_pass.TOKENS_PER_GROUP, "cpu", 1)
     with torch.no_grad():
         single = policy(batch)
     assert_close(single.logits[batch.action_mask], whole.logits[batch.action_mask])

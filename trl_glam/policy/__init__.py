@@ -2,12 +2,13 @@
 """A language model -> a distribution over given actions, and a value.
 
 Read in order: `config`, `candidates`, `packing`, `encoder_decoder` and `decoder_only`, `scoring`, `heads`, `loading`,
-`calibration`, `saving`, `scoring_policy`.
+`calibration`, `self_check`, `saving`, `output`, `scoring_policy`.
 """
 
 from .config import Calibration, PolicyConfig
+from .output import PolicyOutput, choose
 from .packing import PackedBatch
-from .scoring_policy import PolicyOutput, ScoringPolicy, choose
+from .scoring_policy import ScoringPolicy
 
 
 __all__ = ["Calibration", "PackedBatch", "PolicyConfig", "PolicyOutput", "ScoringPolicy", "choose"]

@@ -17,6 +17,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from .._compat import attention_implementation
 from ..types import InvalidInputError
 from .candidates import check_actions
 from .loading import load_language_model
@@ -79,7 +80,7 @@ def reference_model(policy: ScoringPolicy) -> Iterator[PreTrainedModel | PeftMod
                 f"init={config.init!r}): only a policy made by ScoringPolicy.from_pretrained with init='pretrained', "
                 "or one with an adapter, can go back to them."
             )
-        attention = policy.config._attn_implementation
+        attention = attention_implementation(policy.config)
         lm, _ = load_language_model(
             config.base_model, revision=config.base_revision, dtype=policy.lm.dtype, attn_implementation=attention
         )

@@ -31,6 +31,7 @@ from transformers import (
 from transformers.activations import NewGELUActivation
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from .._compat import untie_output_layer
 from ..local_models import resolve_model
 from ..types import InvalidInputError
 from . import encoder_decoder
@@ -115,7 +116,8 @@ def load_language_model(
             f"{name} holds no complete {type(lm).__name__}: {len(missing)} weights are missing or of another shape, "
             f"such as {missing[:3]}. Is it the right folder?"
         )
-    keep_output_layer_untied(lm)
+    if lm.config.is_encoder_decoder and lm.lm_head.weight is not lm.shared.weight:
+        untie_output_layer(lm)
     if init != "pretrained":
         lm = reinitialize(lm, keep_embeddings=init == "embeddings")
     zero_dropout_of_modules(lm)
@@ -161,7 +163,7 @@ def zero_dropout_of_modules(model: nn.Module) -> None:
     """Switch dropout off in a built model: the ratio of PPO compares two passes, which must be the same function."""
     for module in model.modules():
         zero_dropout(module)
-        if isinstance(module, nn.modules.dropout._DropoutNd):
+        if isinstance(module, nn.Dropout):
             module.p = 0.0
 
 
@@ -171,18 +173,6 @@ def fuse_activations(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
-
-
-def keep_output_layer_untied(lm: PreTrainedModel) -> None:
-    """
-    Make an untied T5 output layer stay untied.
-
-    transformers 5 sets `tie_word_embeddings` of every T5 model; loading leaves two different tensors apart, but the
-    next call of `tie_weights` (FSDP and resizing make one) would overwrite the output layer by the embeddings.
-    """
-    if lm.config.is_encoder_decoder and lm.lm_head.weight is not lm.shared.weight:
-        lm._tied_weights_keys = {k: v for k, v in lm._tied_weights_keys.items() if k != "lm_head.weight"}
-        lm.all_tied_weights_keys.pop("lm_head.weight", None)
 
 
 def reinitialize(lm: PreTrainedModel, keep_embeddings: bool) -> PreTrainedModel:
@@ -210,8 +200,7 @@ def reinitialize(lm: PreTrainedModel, keep_embeddings: bool) -> PreTrainedModel:
     if untied:
         fresh.set_input_embeddings(fresh.shared)
         fresh.config.tie_word_embeddings = True
-        fresh.all_tied_weights_keys = dict(lm.all_tied_weights_keys)
-        fresh._tied_weights_keys = dict(lm._tied_weights_keys)
+        untie_output_layer(fresh)
         fresh.tie_weights()
     if keep_embeddings:
         pretrained = lm.state_dict()

@@ -203,9 +203,9 @@ class Packer:
         """Forget the token ids of all prompts."""
         self._prompt_ids.clear()
 
-    def prompt_length(self, prompt: str) -> int:
-        """Number of tokens of a prompt as the model reads it."""
-        return len(self._ids([prompt])[0])
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Token ids of a prompt as the model reads it."""
+        return self._ids([self._split(prompt)[0]])[0].tolist()
 
     def pack(
         self,

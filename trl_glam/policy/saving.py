@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
@@ -29,9 +29,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from .._compat import parameters_are_sharded
 from ..types import InvalidInputError
 from .config import POLICY_CONFIG_NAME, Calibration, PolicyConfig, check_choice
 from .loading import add_adapter, load_language_model
+from .self_check import check_packed_pass
 
 
 VALUE_HEAD_NAME = "value_head.safetensors"
@@ -86,9 +88,8 @@ def load_policy(
         lm, own_tokenizer = load_language_model(name, revision=revision, init=init, **options)
         mode = choices.pop("calibration", "none")
         architecture = "encoder_decoder" if lm.config.is_encoder_decoder else "decoder_only"
-        config = PolicyConfig(
-            architecture, calibration=Calibration(mode), init=init, base_model=name, base_revision=revision, **choices
-        )
+        config = PolicyConfig(architecture, calibration=Calibration(mode), init=init, base_model=name, **choices)
+        config.base_revision = _commit(name, revision)
     else:
         config = _override(PolicyConfig.load(folder), choices, init, name)
         adapter = (folder / "adapter_config.json").exists()
@@ -102,13 +103,15 @@ def load_policy(
         if init != "pretrained":
             raise InvalidInputError(f"init={init!r} with peft_config would freeze random weights that are not saved.")
         lm = add_adapter(lm, peft_config, name)
-        config = replace(config, base_model=name, base_revision=revision)
+        config = replace(config, base_model=name, base_revision=_commit(name, revision))
     policy = cls(lm, own_tokenizer if tokenizer is None else tokenizer, config)
     if folder is not None:
         if adapter:
             load_weights(policy, folder)
         else:
             _load_heads(policy, folder)
+    if config.architecture == "decoder_only" and not parameters_are_sharded():
+        check_packed_pass(policy)
     return policy.eval()
 
 
@@ -148,6 +151,14 @@ def _saved_policy(name: str, revision: str | None) -> Path | None:
     return Path(
         snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"])
     )
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    """The commit a Hub id stands for, so that the base model can be found again after its branch has moved on."""
+    if Path(name).is_dir() or name.startswith("local:"):
+        return revision
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(cached).parent.name if isinstance(cached, str) else revision
 
 
 def _adapter_config(folder: Path) -> PeftConfig:

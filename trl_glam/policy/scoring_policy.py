@@ -10,71 +10,26 @@ cards find what they look for. Left out: generation; training (`trl_glam/trainer
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import ModelOutput
 
-from .._compat import parameters_are_sharded
 from ..prompts import PromptTemplate
 from ..types import Decision, InvalidInputError
-from . import calibration, decoder_only, encoder_decoder, saving
+from . import calibration, packed_pass, saving
 from .candidates import CandidateEncoder
 from .config import PolicyConfig
 from .heads import ActionHead, ValueHead
 from .loading import base_of, max_positions
+from .output import PolicyOutput, choose
 from .packing import PackedBatch, Packer
-from .scoring import action_scores, policy_logits, token_scores
-
-
-@dataclass
-class PolicyOutput(ModelOutput):
-    """
-    Output of a policy for B decisions.
-
-    Args:
-        logits (`torch.Tensor` of shape `(B, A)`):
-            float32 logits, -inf where a decision has fewer actions; their softmax is the policy. `None` from a pass
-            that only values.
-        mask (`torch.Tensor` of shape `(B, A)`):
-            bool, which actions each decision has.
-        values (`torch.Tensor` of shape `(B,)`):
-            float32 value estimates, in scaled-reward units.
-    """
-
-    logits: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
-    values: torch.Tensor | None = None
-
-
-def choose(log_probs: np.ndarray, generator: np.random.Generator | None = None, greedy: bool = False) -> int:
-    """
-    Choose an action: one uniform draw through the inverse cumulative distribution in float64, or the most probable
-    one.
-
-    Args:
-        log_probs (`np.ndarray` of shape `(num_admissible,)`):
-            Log-probabilities.
-        generator (`np.random.Generator`, *optional*):
-            Source of the draw; not used if `greedy`.
-        greedy (`bool`, *optional*, defaults to `False`):
-            Take the most probable action, the first among equals.
-
-    Returns:
-        `int`: index of the action.
-    """
-    if greedy:
-        return int(np.argmax(log_probs))
-    cumulative = np.cumsum(np.exp(log_probs.astype(np.float64)))
-    # The draw lies in [0, total), so the index is in range and never one of probability 0.
-    return int(np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right"))
+from .scoring import policy_logits
 
 
 class ScoringPolicy(PreTrainedModel):
@@ -178,7 +133,11 @@ class ScoringPolicy(PreTrainedModel):
         return self.packer.pack(prompts, actions)
 
     def forward(
-        self, batch: PackedBatch, value_only: bool = False, lm: PreTrainedModel | PeftModel | None = None
+        self,
+        batch: PackedBatch,
+        value_only: bool = False,
+        lm: PreTrainedModel | PeftModel | None = None,
+        scoring: str | None = None,
     ) -> PolicyOutput:
         """
         Logits and values of a batch.
@@ -190,64 +149,41 @@ class ScoringPolicy(PreTrainedModel):
                 Skip the actions: `logits` is `None`.
             lm ([`~transformers.PreTrainedModel`], *optional*):
                 Another language model of the same kind, such as a frozen reference.
+            scoring (`str`, *optional*):
+                Return the bare scores of this mode, without temperature, instead of the policy's logits.
 
         Returns:
             [`PolicyOutput`]: float32 (float64 if the model is).
         """
         config = self.policy_config
-        scores, state = self.score_rows(batch, value_only, lm)
+        scores, state = self.score_rows(batch, value_only, lm, scoring)
         value_state = state.detach() if config.detach_value else state
         values = self.value_head(value_state)[batch.row_of]
-        logits = None if scores is None else policy_logits(scores, batch, config.temperature)
+        temperature = config.temperature if scoring is None else 1.0
+        logits = None if scores is None else policy_logits(scores, batch, temperature)
         return PolicyOutput(logits=logits, mask=batch.action_mask, values=values)
 
     def score_rows(
-        self, batch: PackedBatch, value_only: bool = False, lm: PreTrainedModel | PeftModel | None = None
+        self,
+        batch: PackedBatch,
+        value_only: bool = False,
+        lm: PreTrainedModel | PeftModel | None = None,
+        scoring: str | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """
-        Scores without calibration and temperature, and the hidden state that the heads read.
-
-        Args:
-            batch ([`PackedBatch`]):
-                On the model's device.
-            value_only (`bool`, *optional*, defaults to `False`):
-                Skip the actions: the scores are `None`.
-            lm ([`~transformers.PreTrainedModel`], *optional*):
-                Another language model of the same kind, such as the reference.
-
-        Returns:
-            `tuple[torch.Tensor | None, torch.Tensor]`: scores of shape `(R, A)` and states of shape `(R, d)`.
+        Scores of shape `(R, A)` without calibration and temperature (`None` if `value_only`), and the states of shape
+        `(R, d)` that the heads read; arguments as in [`~ScoringPolicy.forward`].
         """
-        config = self.policy_config
-        lm = base_of(self.lm if lm is None else lm)
-        forward = encoder_decoder.forward if self.is_encoder_decoder else decoder_only.forward
-        if value_only or config.head == "action":
-            batch = batch.without_actions(keep_branch=int(self.is_encoder_decoder))
-        scores, states = [], []
-        for group in batch.split(self.tokens_per_group):
-            vocabulary_logits, state = forward(lm, group)
-            states.append(state)
-            if vocabulary_logits is not None:
-                tokens = token_scores(vocabulary_logits, group, normalize=config.scoring != "paper")
-                scores.append(action_scores(tokens, group, config.scoring))
-        state = torch.cat(states)
-        if value_only:
-            return None, state
-        if config.head == "action":
-            index = batch.per_row(batch.head_index).expand(batch.num_rows, -1)
-            return self.action_head(state).gather(1, index), state
-        return torch.cat(scores), state
-
-    @property
-    def tokens_per_group(self) -> int:
-        """
-        Prompt tokens that pass through the model at once: enough to keep the device busy, few enough that rows of like
-        length stay among themselves (and, on a CPU, in the cache). Without limit when processes must call layers
-        alike.
-        """
-        if parameters_are_sharded():
-            return sys.maxsize
-        return 1024 if self.device.type == "cpu" else 16384
+        by_head = self.policy_config.head == "action"
+        scores, states = packed_pass.run(
+            base_of(self.lm if lm is None else lm),
+            batch,
+            scoring or self.policy_config.scoring,
+            with_actions=not (value_only or by_head),
+        )
+        if by_head and not value_only:
+            scores = self.action_head(states).gather(1, batch.per_row(batch.head_index).expand(batch.num_rows, -1))
+        return scores, states
 
     @torch.no_grad()
     def score(self, prompts: Sequence[str], actions: Sequence[Sequence[str]], batch_size: int = 64) -> PolicyOutput:
@@ -365,24 +301,6 @@ class ScoringPolicy(PreTrainedModel):
                 states.append(self.score_rows(batch, value_only=True)[1])
         self.value_head.fit(torch.cat(states))
 
-    @torch.no_grad()
-    def reference_output(self, batch: PackedBatch) -> PolicyOutput:
-        """
-        Logits of the policy before training, for a KL penalty: the adapter is switched off, or the recorded base model
-        is loaded once. Values are `None`.
-
-        Args:
-            batch ([`PackedBatch`]):
-                On the model's device.
-        """
-        if self.policy_config.head == "action":
-            raise InvalidInputError("head='action' has no reference policy: its head starts untrained. Use beta=0.")
-        with calibration.reference_model(self) as lm:
-            scores, _ = self.score_rows(batch, lm=lm)
-        return PolicyOutput(
-            logits=policy_logits(scores, batch, self.policy_config.temperature), mask=batch.action_mask
-        )
-
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
         """Eval mode inside, the present mode afterwards."""
@@ -453,9 +371,7 @@ class ScoringPolicy(PreTrainedModel):
                 Instead of the model's own.
             peft_config ([`~peft.PeftConfig`], *optional*):
                 Adapter to train instead of the language model's weights.
-            quantization_config (*optional*), dtype (`str`, *optional*, defaults to `"float32"`), attn_implementation
-            (`str`, *optional*), revision (`str`, *optional*), trust_remote_code (`bool`, *optional*, defaults to
-            `False`), model_init_kwargs (`dict`, *optional*):
+            quantization_config, dtype, attn_implementation, revision, trust_remote_code, model_init_kwargs:
                 How the language model is loaded; see [`load_language_model`].
 
         Returns:
@@ -472,6 +388,7 @@ class ScoringPolicy(PreTrainedModel):
             "detach_value": detach_value,
             "prompt_template": None if prompt_template is None else prompt_template.to_dict(),
         }
+        choices = {name: value for name, value in choices.items() if value is not None}
         options = {
             "dtype": dtype,
             "attn_implementation": attn_implementation,
@@ -479,7 +396,6 @@ class ScoringPolicy(PreTrainedModel):
             "trust_remote_code": trust_remote_code,
             "model_init_kwargs": model_init_kwargs,
         }
-        choices = {name: value for name, value in choices.items() if value is not None}
         return saving.load_policy(cls, str(name_or_path), choices, options, init, peft_config, revision, tokenizer)
 
     def save_pretrained(

@@ -1,0 +1,57 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""One pass of a language model over a `PackedBatch`, group by group: action scores, and states for the heads."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from transformers import PreTrainedModel
+
+from .._compat import parameters_are_sharded
+from . import decoder_only, encoder_decoder
+from .packing import PackedBatch
+from .scoring import action_scores, token_scores
+
+
+# Prompt tokens that pass through the model at once: enough to keep the device busy, few enough that rows of like
+# length stay among themselves (and, on a CPU, in the cache).
+TOKENS_PER_GROUP = {"cpu": 1024, "cuda": 16384}
+
+
+def run(
+    lm: PreTrainedModel, batch: PackedBatch, scoring: str, with_actions: bool = True
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """
+    Args:
+        lm ([`~transformers.PreTrainedModel`]):
+            The model, with an adapter's layers in place if there is one.
+        batch ([`PackedBatch`]):
+            On the model's device.
+        scoring (`str`):
+            `"sum"`, `"token"`, `"word"` or `"paper"`.
+        with_actions (`bool`, *optional*, defaults to `True`):
+            Whether the actions are scored.
+
+    Returns:
+        `tuple[torch.Tensor | None, torch.Tensor]`: scores of shape `(R, A)`, `None` without actions, before
+        calibration and temperature; and the hidden states of shape `(R, d)` that the heads read.
+    """
+    encoder_first = lm.config.is_encoder_decoder
+    forward = encoder_decoder.forward if encoder_first else decoder_only.forward
+    if not with_actions:
+        # The decoder's start token gives the state; a causal model has it at the last prompt token.
+        batch = batch.without_actions(keep_branch=int(encoder_first))
+    scores, states = [], []
+    for group in batch.split(_group_size(batch.prompt_ids.device)):
+        logits, state = forward(lm, group)
+        states.append(state)
+        if with_actions:
+            tokens = token_scores(logits, group, normalize=scoring != "paper")
+            scores.append(action_scores(tokens, group, scoring))
+    return (torch.cat(scores) if with_actions else None), torch.cat(states)
+
+
+def _group_size(device: torch.device) -> int:
+    # Processes that share a layer's parameters must call it equally often, so there all rows form one group.
+    return sys.maxsize if parameters_are_sharded() else TOKENS_PER_GROUP.get(device.type, TOKENS_PER_GROUP["cuda"])
