@@ -57,7 +57,7 @@ class _InOrder(Sink):
         num_steps: int | None,
     ) -> None:
         self.writer = writer
-        self.sinks = [writer, *sinks]
+        self.sinks: tuple[Sink, ...] = (writer, *sinks)
         self.make_key = make_key
         self.num_episodes = num_episodes
         self.num_steps = num_steps

@@ -10,7 +10,7 @@ and `replay.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
@@ -19,9 +19,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset
+from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets, load_dataset
 from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub.errors import HfHubHTTPError
 
 from ..prompts import History, PromptTemplate
 from ..types import InvalidInputError
@@ -55,7 +56,7 @@ def load_log(
     success: bool | None = None,
     min_return: float | None = None,
     policy: str | None = None,
-    split: str = "train",
+    split: str | None = None,
     revision: str | None = None,
 ) -> InteractionLog | StreamedInteractionLog:
     """
@@ -72,8 +73,8 @@ def load_log(
             Keep the episodes whose raw return is at least this.
         policy (`str`, *optional*):
             Keep the episodes of this policy.
-        split (`str`, *optional*, defaults to `"train"`):
-            Split of a dataset on the Hub.
+        split (`str`, *optional*):
+            Split of a dataset on the Hub; all of them, one after the other, if not given.
         revision (`str`, *optional*):
             Revision of a dataset on the Hub.
 
@@ -102,7 +103,7 @@ def load_log(
 
 
 def open_log(
-    path_or_repo: str | Path, streaming: bool = False, *, split: str = "train", revision: str | None = None
+    path_or_repo: str | Path, streaming: bool = False, *, split: str | None = None, revision: str | None = None
 ) -> InteractionLog | StreamedInteractionLog:
     """[`load_log`] without its check of the actions and its filters: what a replay starts from."""
     source = str(path_or_repo)
@@ -114,16 +115,33 @@ def open_log(
         dataset = load_dataset("parquet", data_files=data_files, split="train", streaming=streaming)
     else:
         try:
-            dataset = load_dataset(source, split=split, revision=revision, streaming=streaming)
-        except (DatasetNotFoundError, EmptyDatasetError, ConnectionError) as error:
+            splits = load_dataset(source, revision=revision, streaming=streaming)
+        except (DatasetNotFoundError, EmptyDatasetError, ConnectionError, HfHubHTTPError) as error:
             raise InvalidInputError(
-                f"{source} is neither a folder with Parquet shards nor a dataset: {error}"
+                f"{source} is neither a folder with Parquet shards nor a dataset that can be read: {error}"
             ) from None
-        check_columns(list(dataset.features or {}), source)
+        if split is not None and split not in splits:
+            raise InvalidInputError(f"{source} has no split {split!r}; it has {', '.join(splits)}.")
+        dataset = concatenate_datasets(list(splits.values())) if split is None else splits[split]
+    return as_log(dataset, source)
+
+
+def as_log(dataset: Dataset | IterableDataset, source: str) -> InteractionLog | StreamedInteractionLog:
+    """
+    A dataset that was read by other means, as a log; its columns and its schema version are checked.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`):
+            It is turned into a log in place.
+        source (`str`):
+            Its name in errors.
+    """
+    check_columns(list(dataset.features or {}), source)
     wrong = [name for name in FEATURES if dataset.features[name] != FEATURES[name]]
     if wrong:
         raise InvalidInputError(f"{source} is no interaction log: the columns {wrong} have another type.")
     log = _as_log(dataset)
+    streaming = isinstance(log, IterableDataset)
     versions = [row["schema_version"] for row in log.take(1)] if streaming else log.unique("schema_version")
     if not versions:
         raise InvalidInputError(f"{source} is an empty log: it has no rows.")
@@ -164,7 +182,11 @@ def find_shards(path_or_repo: str | Path) -> list[Path]:
 
 
 class _LogViews:
-    """What a log can do beyond being a dataset."""
+    """What a log can do beyond being a dataset; how is up to the two kinds of dataset."""
+
+    _generated: Callable[..., Dataset | IterableDataset]
+    _stored_prompts: Callable[[], Dataset | IterableDataset]
+    _keep: Callable[..., InteractionLog | StreamedInteractionLog]
 
     def to_sft(self, template: PromptTemplate | None = None) -> Dataset | IterableDataset:
         """

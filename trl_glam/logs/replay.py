@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from ..agents import Agent
@@ -181,18 +180,9 @@ def verify_log(
     if template is None:
         template = _logged_template(find_shards(path_or_repo))
 
-    def make(key: EpisodeKey) -> gym.Env:
-        try:
-            return make_env(key.env_id, key.env_kwargs, env_module)
-        except (gym.error.Error, ImportError) as error:
-            raise InvalidInputError(
-                f"{path_or_repo}: the environment {key.env_id} of the log cannot be made: {error} Give the module "
-                "that registers it as env_module."
-            ) from None
-
     replay = _Replay(episode_groups(open_log(path_or_repo, streaming=True)), with_prompts=template is not None)
     runner = Runner(
-        make,
+        lambda key: make_env(key.env_id, key.env_kwargs, env_module),
         replay,
         1,
         replay,

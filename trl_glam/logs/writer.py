@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import List
 
+from ..rollout.runner import Sink
 from ..types import EpisodeRecord, InvalidInputError, Transition
 from .schema import FEATURES, SCHEMA_VERSION, read_metadata, run_metadata, shard_schema, transition_row
 
@@ -50,7 +51,7 @@ def shard_paths(directory: str | Path, rank: int | None = None) -> list[Path]:
     return sorted(Path(directory).glob("steps-*.parquet" if rank is None else f"steps-{rank:03d}-*.parquet"))
 
 
-class LogWriter:
+class LogWriter(Sink):
     """
     A sink of the runner that writes an interaction log.
 
