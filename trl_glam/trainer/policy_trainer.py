@@ -44,11 +44,6 @@ from .policy_trainer_config import _PolicyTrainerConfig
 
 TRAINING_ARGUMENTS_NAME = "training_args.json"
 
-# What a plain language model is given when neither the config nor a policy folder says: measured to explore and to
-# learn, where temperature 1 without calibration starts at 0.99 on one action.
-_LEARNING_TEMPERATURE = 4.0
-_LEARNING_CALIBRATION = "prompts"
-
 # Entries of `model_init_kwargs` that `ScoringPolicy.from_pretrained` takes by name.
 _LOADING_OPTIONS = ("dtype", "attn_implementation", "revision", "trust_remote_code")
 
@@ -80,6 +75,8 @@ class _PolicyTrainer(_BaseTrainer):
 
     # The loss of a micro-batch is a mean over it: Trainer divides by the number of micro-batches.
     loss_is_scaled_for_ga = False
+    # A head that no loss reaches is frozen: DDP waits for a gradient of everything that may have one.
+    _trains_value = True
 
     def __init__(
         self,
@@ -102,14 +99,16 @@ class _PolicyTrainer(_BaseTrainer):
         if args.freeze_embeddings:
             policy.get_input_embeddings().requires_grad_(False)
             policy.get_output_embeddings().requires_grad_(False)
+        policy.value_head.requires_grad_(self._trains_value)
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._useful_tokens = 0
+        train_dataset, data_collator = self._training_data(policy, args)
         super().__init__(
             model=policy,
             args=args,
-            train_dataset=_Placeholder(args.max_steps * args.gradient_accumulation_steps),
+            train_dataset=train_dataset,
             eval_dataset=_Placeholder(1),
-            data_collator=lambda rows: rows[0],
+            data_collator=data_collator,
             processing_class=policy.tokenizer,
             callbacks=callbacks,
             optimizers=optimizers,
@@ -181,7 +180,13 @@ class _PolicyTrainer(_BaseTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def play(self, panel: Panel, greedy: bool = False, seed: int = 0) -> EvaluationResult:
+    def play(
+        self,
+        panel: Panel,
+        greedy: bool = False,
+        seed: int = 0,
+        make_env: Callable[[EpisodeKey], gym.Env] | None = None,
+    ) -> EvaluationResult:
         """
         Play a panel with the policy as it is now, on all processes.
 
@@ -192,6 +197,8 @@ class _PolicyTrainer(_BaseTrainer):
                 Most probable actions instead of draws.
             seed (`int`, *optional*, defaults to `0`):
                 Seed of the action draws.
+            make_env (`Callable[[EpisodeKey], gym.Env]`, *optional*):
+                Makes the environment of an episode; the panel's own, or the training environment, if not given.
 
         Returns:
             [`EvaluationResult`]: the same on every process and for every number of processes.
@@ -208,7 +215,7 @@ class _PolicyTrainer(_BaseTrainer):
         )
         collected = EpisodeCollector()
         runner = Runner(
-            self._make_panel_env,
+            make_env or self._make_panel_env,
             ListedEpisodes(keys[args.process_index :: world]),
             num_slots,
             agent,
@@ -316,9 +323,31 @@ class _PolicyTrainer(_BaseTrainer):
 
     # -- Trainer's loop
 
+    def _training_data(
+        self, policy: ScoringPolicy, args: _PolicyTrainerConfig
+    ) -> tuple[torch.utils.data.Dataset, Callable[[list], Any]]:
+        """What Trainer counts its steps by, and its collator."""
+        return _Placeholder(args.max_steps * args.gradient_accumulation_steps), lambda rows: rows[0]
+
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
+        """
+        Clip the gradients to `max_grad_norm`.
+
+        A value head that shares no gradient with the language model is clipped by itself: else its large early gradients
+        would scale the policy's down, Adam would take that for their size, and the policy would leap once they shrink.
+        """
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if sharded or not self.policy.policy_config.detach_value:
+            return super()._clip_grad_norm(model)
+        value = list(self.policy.value_head.parameters())
+        own = set(map(id, value))
+        self._metrics["value_grad_norm"].append(float(self.accelerator.clip_grad_norm_(value, self.args.max_grad_norm)))
+        others = [parameter for parameter in model.parameters() if id(parameter) not in own]
+        return self.accelerator.clip_grad_norm_(others, self.args.max_grad_norm)
+
     def get_train_dataloader(self) -> DataLoader:
         """Placeholders, one per micro-batch of this process: what is trained on is made in `_prepare_inputs`."""
-        return DataLoader(self.train_dataset, batch_size=None)
+        return DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 x parameters x tokens that are not padding (Kaplan et al., 2020,
@@ -531,9 +560,9 @@ def _build_policy(
         config = policy.policy_config
         changes: dict[str, Any] = {}
         if args.temperature is None:
-            changes["temperature"] = _LEARNING_TEMPERATURE
+            changes["temperature"] = args.learning_temperature
         if args.calibration is None and config.head == "scoring":
-            changes["calibration"] = Calibration(_LEARNING_CALIBRATION)
+            changes["calibration"] = Calibration(args.learning_calibration)
         if args.detach_value is None:
             changes["detach_value"] = config.value_head != "paper"
         policy.policy_config = replace(config, **changes)
