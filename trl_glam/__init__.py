@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .agents import Agent, BotAgent, MixtureAgent, RandomAgent, ScoringAgent
     from .policy import ScoringPolicy
     from .prompts import PromptTemplate
-    from .trainer import GLAMConfig, GLAMTrainer
+    from .trainer import BCConfig, BCTrainer, GLAMConfig, GLAMTrainer
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Agent": "agents",
+    "BCConfig": "trainer",
+    "BCTrainer": "trainer",
     "BotAgent": "agents",
     "GLAMConfig": "trainer",
     "GLAMTrainer": "trainer",
@@ -33,6 +35,8 @@ _HOME = {
 
 __all__ = [
     "Agent",
+    "BCConfig",
+    "BCTrainer",
     "BotAgent",
     "GLAMConfig",
     "GLAMTrainer",

@@ -337,7 +337,7 @@ class _PolicyTrainer(_BaseTrainer):
         would scale the policy's down, Adam would take that for their size, and the policy would leap once they shrink.
         """
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
-        if sharded or not self.policy.policy_config.detach_value:
+        if sharded or not self._trains_value or not self.policy.policy_config.detach_value:
             return super()._clip_grad_norm(model)
         value = list(self.policy.value_head.parameters())
         own = set(map(id, value))

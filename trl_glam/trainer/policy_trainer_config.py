@@ -199,6 +199,19 @@ class _PolicyTrainerConfig(_BaseConfig):
         self.remove_unused_columns = False
         super().__post_init__()
 
+    # What a plain language model is given when neither the config nor a policy folder says: measured to explore and to
+    # learn, where temperature 1 without calibration starts at 0.99 on one action.
+
+    @property
+    def learning_temperature(self) -> float:
+        """Temperature of a policy made from a plain language model, if none is given."""
+        return 4.0
+
+    @property
+    def learning_calibration(self) -> str:
+        """Calibration of a policy made from a plain language model, if none is given."""
+        return "prompts"
+
     def _check_choice(self, name: str, allowed: tuple[str, ...], optional: bool = False) -> None:
         value = getattr(self, name)
         if value is None and optional:
