@@ -76,9 +76,7 @@ def pull(
     info, repo_type = call(repo_id, lambda: _info(api, repo_id, revision))
     unsafe = [sibling.rfilename for sibling in info.siblings if not is_safe_name(sibling.rfilename)]
     if unsafe:
-        raise InvalidInputError(
-            f"{repo_id} has a file named {unsafe[0]!r}, which leads out of a folder; nothing was fetched."
-        )
+        raise InvalidInputError(f"{repo_id} has a file named {unsafe[0]!r}, which may leave the folder.")
     wanted = [sibling for sibling in info.siblings if _is_known(sibling.rfilename)]
     size = sum(sibling.size for sibling in wanted)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,10 +100,8 @@ def pull(
         PolicyConfig.load(folder)
     source = {"repo_id": repo_id, "repo_type": repo_type, "revision": info.sha}
     (folder / SOURCE_NAME).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
-    skipped = tuple(
-        s.rfilename for s in info.siblings if not _is_known(s.rfilename) and s.rfilename != ".gitattributes"
-    )
-    return Pulled(folder, repo_type, info.sha, skipped)
+    skipped = {sibling.rfilename for sibling in info.siblings} - {sibling.rfilename for sibling in wanted}
+    return Pulled(folder, repo_type, info.sha, tuple(sorted(skipped - {".gitattributes"})))
 
 
 def _info(api: HfApi, repo_id: str, revision: str | None):

@@ -13,12 +13,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from minigrid.minigrid_env import MiniGridEnv
 
 from ..agents import ScoringAgent
 from ..cards import EPISODE_NAME
 from ..evaluation.evaluate import template_of
-from ..figures import episode_gif, grid_frame
+from ..figures import episode_gif, grid_frame, grid_world
 from ..policy.scoring_policy import ScoringPolicy
 from ..rollout import ListedEpisodes, Runner
 from ..rollout.runner import TRAINING_SEEDS
@@ -64,7 +63,7 @@ def record_episode(
     transitions, frames = [], []
     try:
         first = runner.observations[0]
-        is_grid = isinstance(envs[0].unwrapped, MiniGridEnv)
+        is_grid = grid_world(envs[0]) is not None
         while runner.observations:
             if is_grid:
                 frames.append(grid_frame(envs[0]))
