@@ -60,6 +60,12 @@ def test_outcomes_do_not_depend_on_the_number_of_environments_or_the_order(panel
         assert [record.key.slot for record in results[0].records] == list(range(30))
 
 
+def test_episodes_do_not_share_their_draws():
+    panel = Panel("same world", (EpisodeGroup("EvaluationCorridor-v0", (7,) * 20, {"length": 99, "max_steps": 8}),))
+    result = evaluate_policy(RandomAgent(), panel)
+    assert len({record.actions for record in result.records}) > 10
+
+
 def test_the_seed_changes_sampled_actions_and_not_greedy_ones(panel, policy):
     assert outcomes(evaluate_policy(policy, panel, seed=0)) != outcomes(evaluate_policy(policy, panel, seed=1))
     greedy = [outcomes(evaluate_policy(policy, panel, seed=seed, greedy=True)) for seed in (0, 1)]

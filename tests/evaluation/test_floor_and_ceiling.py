@@ -6,8 +6,9 @@ import pytest
 import trl_glam  # noqa: F401  (registers the environments)
 from trl_glam.agents import BotAgent, RandomAgent
 from trl_glam.envs.levels import TASK_KINDS
-from trl_glam.evaluation import SUITES, Panel, evaluate_policy, wilson_interval
+from trl_glam.evaluation import SUITES, Panel, SuiteTest, evaluate_policy, wilson_interval
 from trl_glam.evaluation.scorer import Scorer
+from trl_glam.types import InvalidInputError
 
 
 # Uniform choice among the six actions, measured outside this code base.
@@ -40,5 +41,12 @@ def test_every_test_of_the_paper_can_be_played(test):
     panel = test.load_panel(quick=True).head(5)
     scorer.check(test, panel)
     entry = scorer.score(test, panel)
-    # The restricted set has all that going to an object needs.
     assert entry["success_rate"] == 1
+
+
+def test_the_bot_keeps_its_actions_where_others_are_restricted():
+    panel = Panel.from_env("BabyAI-Text/PickupLocal-v0", 1, env_kwargs={"actions": "restricted"})
+    with pytest.raises(InvalidInputError, match="The bot needs the action"):
+        evaluate_policy(BotAgent(), panel)
+    entry = Scorer(RandomAgent(), modes=("sampled",)).score(SuiteTest("restricted", ""), panel)
+    assert entry["references"]["bot"]["success_rate"] == 1

@@ -122,6 +122,8 @@ class Scorer:
         )
 
     def _play(self, agent: Agent, test: SuiteTest, panel: Panel, mode: str) -> EvaluationResult:
+        # BabyAI's bot moves objects out of its way even where the task is to go somewhere: it keeps its six actions.
+        bots_own = {"actions": "canonical"} if isinstance(agent, BotAgent) else {}
         return evaluate_policy(
             agent,
             panel,
@@ -129,7 +131,7 @@ class Scorer:
             greedy=mode == "greedy",
             num_envs=self.num_envs,
             template=test.reword(template_of(agent)),
-            env_kwargs=test.env_kwargs,
+            env_kwargs={**test.env_kwargs, **bots_own},
             make_env=self.make_env,
             confidence=self.confidence,
             sinks=self.make_sinks(f"{test.name}, {agent.name}, {mode}", len(panel)),
