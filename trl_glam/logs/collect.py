@@ -57,7 +57,7 @@ class _InOrder(Sink):
         num_steps: int | None,
     ) -> None:
         self.writer = writer
-        self.sinks: tuple[Sink, ...] = (writer, *sinks)
+        self.sinks = sinks
         self.make_key = make_key
         self.num_episodes = num_episodes
         self.num_steps = num_steps
@@ -201,7 +201,7 @@ def collect_log(
     def make_key(number: int) -> EpisodeKey:
         return SeededEpisodes(env_id, seed, first_slot=number, env_kwargs=env_kwargs).next(0)
 
-    in_order = _InOrder(writer, sinks, make_key, num_episodes, num_steps)
+    in_order = _InOrder(writer, [writer, *sinks], make_key, num_episodes, num_steps)
     runner = Runner(
         lambda key: make_env(key.env_id, key.env_kwargs, env_module),
         in_order,
