@@ -18,6 +18,7 @@ import torch
 from trl import ModelConfig
 
 from ..trainer import GLAMConfig, GLAMTrainer
+from ..trainer.policy_trainer import _PolicyTrainer
 from ..types import InvalidInputError
 from .recipe import model_arguments, parse_recipe, resume_request
 
@@ -72,13 +73,13 @@ def make_trainer(args: GLAMConfig, model_args: ModelConfig, **kwargs) -> GLAMTra
     return GLAMTrainer(args=args, **model, **kwargs)
 
 
-def finish(trainer: GLAMTrainer) -> None:
-    """Save the policy, its history and its card, and push them if asked to."""
+def finish(trainer: _PolicyTrainer, dataset_name: str | None = None) -> None:
+    """Save the policy, its history and its card (naming the dataset it learned from), and push them if asked to."""
     trainer.save_model()
     trainer.save_state()
-    trainer.create_model_card()
+    trainer.create_model_card(dataset_name=dataset_name)
     if trainer.args.push_to_hub:
-        trainer.push_to_hub()
+        trainer.push_to_hub(dataset_name=dataset_name)
 
 
 def run_summary(trainer: GLAMTrainer) -> str:

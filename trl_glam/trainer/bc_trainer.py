@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from ..logs import InteractionLog, load_log
-from ..logs.dataset import as_log, find_shards
+from ..logs.dataset import as_log
 from ..policy import PackedBatch, ScoringPolicy
 from ..policy.candidates import CandidateEncoder
 from ..policy.packing import Packer
 from ..prompts import PromptTemplate
-from ..training_summary import GLAM_PAPER, TrainingSummary
+from ..training_summary import GLAM_PAPER
 from ..types import InvalidInputError
 from .bc_config import BCConfig
 from .policy_trainer import _PolicyTrainer
@@ -134,8 +134,6 @@ class BCTrainer(_PolicyTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
     ) -> None:
         self._log = _read_log(train_dataset)
-        is_repository = isinstance(train_dataset, str) and not find_shards(train_dataset)
-        self._dataset_name = train_dataset if is_repository else None
         if environment_factory is None and args.env_id is None:
             args.env_id, args.env_kwargs = _environment_of(self._log)
         super().__init__(
@@ -236,7 +234,7 @@ class BCTrainer(_PolicyTrainer):
             self._metrics["bc/accuracy"].append((logits.argmax(-1) == inputs["actions"]).float().mean().item())
         return loss
 
-    # -- resuming, saving
+    # -- resuming
 
     def exact_state(self) -> dict[str, Any]:
         """What was cloned, and the metrics since the last log."""
@@ -256,9 +254,6 @@ class BCTrainer(_PolicyTrainer):
                 "number of processes."
             )
         self._metrics.update(state["metrics"])
-
-    def _training_summary(self, dataset_name: str | None = None, tags: Any = ()) -> TrainingSummary:
-        return super()._training_summary(dataset_name or self._dataset_name, tags)
 
 
 def _read_log(train_dataset: str | Path | Dataset) -> InteractionLog:
