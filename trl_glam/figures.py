@@ -19,6 +19,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 from minigrid.minigrid_env import MiniGridEnv
 from PIL import Image, ImageDraw, ImageFont
 
+from .envs.babyai_text import BabyAITextEnv
 from .evaluation import statistics
 from .types import InvalidInputError
 
@@ -36,6 +37,7 @@ def learning_curve(
     title: str = "Success rate while learning",
     metric: str = "success_rate",
     ylabel: str = "success rate",
+    rate: bool = True,
     references: Mapping[str, float] | None = None,
 ) -> list[Path]:
     """
@@ -50,9 +52,11 @@ def learning_curve(
         title (`str`, *optional*, defaults to `"Success rate while learning"`):
             Title of the figure.
         metric (`str`, *optional*, defaults to `"success_rate"`):
-            Name of the value in the rows, a rate in [0, 1].
+            Name of the value in the rows.
         ylabel (`str`, *optional*, defaults to `"success rate"`):
             Name of the value on the axis.
+        rate (`bool`, *optional*, defaults to `True`):
+            The value is a rate in [0, 1], drawn in percent; otherwise the axis fits the values.
         references (`dict[str, float]`, *optional*):
             Horizontal lines with their names, for example `{"random": 0.36, "bot": 1.0}`.
 
@@ -99,9 +103,10 @@ def learning_curve(
     axes.set_xlabel("environment steps")
     axes.set_ylabel(ylabel)
     axes.set_xlim(left=0)
-    axes.set_ylim(-0.02, 1.04)
+    if rate:
+        axes.set_ylim(-0.02, 1.04)
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.grid(color="0.9", lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -157,10 +162,18 @@ def grid_frame(env: gym.Env, tile_size: int = 32) -> Image.Image:
     Raises:
         [`InvalidInputError`]: when the environment is no grid world.
     """
-    world = env.unwrapped
-    if not isinstance(world, MiniGridEnv):
-        raise InvalidInputError(f"{type(world).__name__} is no grid world: only Minigrid environments can be drawn.")
+    world = grid_world(env)
+    if world is None:
+        name = type(env.unwrapped).__name__
+        raise InvalidInputError(f"{name} is no grid world: only Minigrid environments can be drawn.")
     return Image.fromarray(world.get_frame(highlight=True, tile_size=tile_size))
+
+
+def grid_world(env: gym.Env) -> MiniGridEnv | None:
+    """The Minigrid environment in an environment, `None` if there is none."""
+    world = env.unwrapped
+    world = world.level if isinstance(world, BabyAITextEnv) else world
+    return world if isinstance(world, MiniGridEnv) else None
 
 
 def episode_gif(
