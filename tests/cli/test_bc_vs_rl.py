@@ -5,7 +5,10 @@ import json
 
 import pytest
 import yaml
+from huggingface_hub import HfApi
 
+from tests.hub.conftest import hub  # noqa: F401 - a fixture
+from tests.hub_server import TOKEN
 from tests.tiny_models import tiny_t5
 from trl_glam.agents import RandomAgent
 from trl_glam.cli.bc_vs_rl import ComparisonArguments, thin_log
@@ -51,7 +54,7 @@ def test_every_policy_meets_the_same_episodes_and_the_table_says_so(study):
     assert all({"interval", "p_value", "p_holm", "num_episodes"} <= entry.keys() for entry in document["ppo_against"])
     text = (study / "out/table/README.md").read_text()
     assert all(text.count(f"| {label} |") == 1 for label in POLICIES.values())
-    assert "p (Holm)" in text and str(study) not in text.replace(str(study / "model"), "")
+    assert "p (Holm)" in text and str(study) not in text + json.dumps(document)
     assert (study / "out/table/table.png").stat().st_size > 10_000
 
 
@@ -74,6 +77,17 @@ def test_a_second_start_keeps_everything(study, capsys):
     shown = capsys.readouterr().out
     assert shown.count(": kept") == 7 + len(POLICIES)
     assert before == {path: path.stat().st_mtime_ns for path in study.rglob("*.safetensors")}
+
+
+def test_push_publishes_models_logs_and_table(study, hub):  # noqa: F811
+    assert main(["bc-vs-rl", "--config", str(study / "recipe.yaml"), "--push", "org"]) == 0
+    api = HfApi(endpoint=hub.url, token=TOKEN)
+    for name in ("ppo", "bc-ppo", "bc-bot", "bc-training"):
+        assert {"policy_config.json", "README.md", "results.json"} <= set(api.list_repo_files(f"org/out-{name}"))
+    logs = api.list_repo_files("org/out-logs", repo_type="dataset")
+    splits = {name.split("/")[-1].split("-")[0] for name in logs if name.endswith(".parquet")}
+    assert splits == {"ppo", "bot", "training"}
+    assert {"README.md", "table.json", "table.png"} <= set(api.list_repo_files("org/out", repo_type="dataset"))
 
 
 def test_what_was_cut_off_is_made_again_and_the_rest_kept(study, capsys):

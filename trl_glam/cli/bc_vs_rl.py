@@ -11,6 +11,7 @@ accelerate launch recipes/bc_vs_rl.py --config bc_vs_rl --output_dir outputs/bc_
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -178,6 +179,7 @@ class _Study:
         if not self.is_first:
             if everywhere and not _read(record).get("finished"):
                 make(folder)
+                gc.collect()
             while not _read(record).get("finished"):
                 time.sleep(1.0)
             return
@@ -199,6 +201,8 @@ class _Study:
         _write(record, {"settings": settings, "finished": False})
         started = time.perf_counter()
         make(folder)
+        # Trainers hold themselves in cycles, and their models the memory that the next stage needs.
+        gc.collect()
         seconds = round(time.perf_counter() - started, 1)
         _write(record, {"settings": settings, "finished": True, "seconds": seconds})
         print(f"{name}: {seconds} s", flush=True)
@@ -225,7 +229,9 @@ class _Study:
         return self.root / "recipes" / f"{name.replace('/', '-')}.yaml"
 
     def _recipe(self, name: str) -> dict[str, Any]:
-        return yaml.safe_load(self._recipe_path(name).read_text(encoding="utf-8"))
+        recipe = yaml.safe_load(self._recipe_path(name).read_text(encoding="utf-8"))
+        # The folder may be named from elsewhere, or moved.
+        return {key: value for key, value in recipe.items() if key not in ("output_dir", "dataset_name")}
 
     def _can_resume(self, folder: Path) -> bool:
         if any(folder.glob("checkpoint-*/manifest.json")):
@@ -305,8 +311,11 @@ class _Study:
     def _write_table(self) -> None:
         folder = self.root / "table"
         folder.mkdir(exist_ok=True)
+        # The table may be published: it names no folder of this machine.
+        model = self.own.model_name_or_path
+        model = Path(model).name if Path(model).is_dir() else model
         document = {
-            "arguments": asdict(self.own) | {"output_dir": self.root.name},
+            "arguments": asdict(self.own) | {"output_dir": self.root.name, "model_name_or_path": model},
             "panel": {"name": self.panel.name, "sha256": self.panel.hash, "num_episodes": len(self.panel)},
             **comparison_document(
                 {name: read_results(self.root / "results" / name) for name in POLICIES},
