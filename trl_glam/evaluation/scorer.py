@@ -85,7 +85,7 @@ class Scorer:
                 num_envs=len(panel.groups),
                 seed=self.seed,
                 template=test.reword(template_of(self.agent)),
-                env_kwargs=test.env_kwargs,
+                env_kwargs=_env_kwargs(self.agent, test),
                 make_env=self.make_env,
             )
             try:
@@ -122,8 +122,6 @@ class Scorer:
         )
 
     def _play(self, agent: Agent, test: SuiteTest, panel: Panel, mode: str) -> EvaluationResult:
-        # BabyAI's bot moves objects out of its way even where the task is to go somewhere: it keeps its six actions.
-        bots_own = {"actions": "canonical"} if isinstance(agent, BotAgent) else {}
         return evaluate_policy(
             agent,
             panel,
@@ -131,7 +129,7 @@ class Scorer:
             greedy=mode == "greedy",
             num_envs=self.num_envs,
             template=test.reword(template_of(agent)),
-            env_kwargs={**test.env_kwargs, **bots_own},
+            env_kwargs=_env_kwargs(agent, test),
             make_env=self.make_env,
             confidence=self.confidence,
             sinks=self.make_sinks(f"{test.name}, {agent.name}, {mode}", len(panel)),
@@ -157,3 +155,8 @@ class Scorer:
         if new := sorted(self._calibrated_actions() - known):
             return f"{config.calibration.mode}, offsets of {config.base_model} computed for unseen {', '.join(new)}"
         return f"{config.calibration.mode}, offsets frozen in training"
+
+
+def _env_kwargs(agent: Agent, test: SuiteTest) -> dict[str, Any]:
+    # BabyAI's bot moves objects out of its way even where the task is to go somewhere: it keeps its six actions.
+    return {**test.env_kwargs, "actions": "canonical"} if isinstance(agent, BotAgent) else test.env_kwargs
