@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -107,6 +109,11 @@ class _Demo:
             self._add(
                 "trained, invented words", trainer.play(self.invented), trainer.play(self.invented, greedy=True)
             )
+            self._add(
+                "trained, another episode's mission",
+                trainer.play(self.panel, make_env=_with_other_mission),
+                trainer.play(self.panel, greedy=True, make_env=_with_other_mission),
+            )
             after = _tell(trainer, shown)
         with clock.part("saving"):
             finish(trainer)
@@ -171,6 +178,24 @@ class _Demo:
         (self.folder / "results.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
+class _OtherMission(gym.Wrapper):
+    """Shows the mission of another episode: who reads the mission must fail where the two differ."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        other, _ = self.env.reset(seed=seed + _EPISODES, options=options)
+        self.mission = other["mission"]
+        obs, info = self.env.reset(seed=seed, options=options)
+        return {**obs, "mission": self.mission}, info
+
+    def step(self, action: int):
+        obs, *rest = self.env.step(action)
+        return {**obs, "mission": self.mission}, *rest
+
+
+def _with_other_mission(key: EpisodeKey) -> gym.Env:
+    return _OtherMission(make_env(key.env_id, key.env_kwargs))
+
+
 class _Story(Sink):
     """Tells an episode in words, with the probability of every action."""
 
@@ -195,7 +220,7 @@ class _Story(Sink):
             self.lines.append(f"[bold]{outcome}[/bold] in {self.steps} steps")
 
 
-def _tell(trainer: GLAMTrainer, key: EpisodeKey, max_steps: int = 6) -> list[str]:
+def _tell(trainer: GLAMTrainer, key: EpisodeKey, max_steps: int = 4) -> list[str]:
     """The mission, the first steps and the end of an episode with most probable actions."""
     story = _Story(max_steps)
     agent: Agent = ScoringAgent(trainer.policy, trainer.model_wrapped)

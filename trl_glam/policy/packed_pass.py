@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel
 
 from .._compat import parameters_are_sharded
 from . import decoder_only, encoder_decoder
+from .encoder_cache import EncoderCache
 from .packing import PackedBatch
 from .scoring import action_scores, token_scores
 
@@ -17,10 +18,16 @@ from .scoring import action_scores, token_scores
 # Prompt tokens that pass through the model at once: enough to keep the device busy, few enough that rows of like
 # length stay among themselves (and, on a CPU, in the cache).
 TOKENS_PER_GROUP = {"cpu": 1024, "cuda": 16384}
+# With the encoder's states at hand few tokens of a row are left, so a group takes more rows.
+CACHED_GROUP_FACTOR = 8
 
 
 def run(
-    lm: PreTrainedModel, batch: PackedBatch, scoring: str, with_actions: bool = True
+    lm: PreTrainedModel,
+    batch: PackedBatch,
+    scoring: str,
+    with_actions: bool = True,
+    cache: EncoderCache | None = None,
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
     """
     Args:
@@ -32,18 +39,20 @@ def run(
             `"sum"`, `"token"`, `"word"` or `"paper"`.
         with_actions (`bool`, *optional*, defaults to `True`):
             Whether the actions are scored.
+        cache ([`EncoderCache`], *optional*):
+            Encoder states of prompts, when the encoder of an encoder-decoder is frozen.
 
     Returns:
         `tuple[torch.Tensor | None, torch.Tensor]`: scores of shape `(R, A)`, `None` without actions, before
         calibration and temperature; and the hidden states of shape `(R, d)` that the heads read.
     """
     encoder_first = lm.config.is_encoder_decoder
-    forward = encoder_decoder.forward if encoder_first else decoder_only.forward
+    forward = partial(encoder_decoder.forward, cache=cache) if encoder_first else decoder_only.forward
     if not with_actions:
         # The decoder's start token gives the state; a causal model has it at the last prompt token.
         batch = batch.without_actions(keep_branch=int(encoder_first))
     scores, states = [], []
-    for group in batch.split(_group_size(batch.prompt_ids.device)):
+    for group in batch.split(_group_size(batch.prompt_ids.device) * (1 if cache is None else CACHED_GROUP_FACTOR)):
         logits, state = forward(lm, group)
         states.append(state)
         if with_actions:
@@ -54,4 +63,4 @@ def run(
 
 def _group_size(device: torch.device) -> int:
     # Processes that share a layer's parameters must call it equally often, so there all rows form one group.
-    return sys.maxsize if parameters_are_sharded() else TOKENS_PER_GROUP.get(device.type, TOKENS_PER_GROUP["cuda"])
+    return 2**31 if parameters_are_sharded() else TOKENS_PER_GROUP.get(device.type, TOKENS_PER_GROUP["cuda"])

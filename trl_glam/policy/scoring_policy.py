@@ -25,6 +25,7 @@ from ..types import Decision, InvalidInputError
 from . import calibration, packed_pass, saving
 from .candidates import CandidateEncoder
 from .config import PolicyConfig
+from .encoder_cache import EncoderCache
 from .heads import ActionHead, ValueHead
 from .loading import base_of, max_positions
 from .output import PolicyOutput, choose
@@ -78,6 +79,7 @@ class ScoringPolicy(PreTrainedModel):
         )
         # Outside the module tree: neither trained nor saved. `calibration.reference_model` fills it when it is needed.
         self.__dict__["reference_lm"] = None
+        self.__dict__["encoder_cache"] = None
         self.post_init()
         # What Trainer, accelerate and DeepSpeed ask a model for.
         self._no_split_modules = base._no_split_modules
@@ -86,6 +88,21 @@ class ScoringPolicy(PreTrainedModel):
 
     def init_weights(self) -> None:
         """Nothing: the language model and the heads are initialized where they are built."""
+
+    def freeze_encoder(self) -> None:
+        """
+        Train the decoder alone, and encode each prompt once for as long as the policy lives.
+
+        Raises:
+            [`InvalidInputError`]: for a causal model, which has no encoder, or for one with an adapter.
+        """
+        if not self.is_encoder_decoder or isinstance(self.lm, PeftModel):
+            raise InvalidInputError(
+                "freeze_encoder needs an encoder-decoder (T5 family) without an adapter; a causal model has no encoder, "
+                "and an adapter trains its layers there."
+            )
+        self.lm.encoder.requires_grad_(False)
+        self.__dict__["encoder_cache"] = EncoderCache()
 
     def get_input_embeddings(self) -> torch.nn.Module:
         return base_of(self.lm).get_input_embeddings()
@@ -180,6 +197,7 @@ class ScoringPolicy(PreTrainedModel):
             batch,
             scoring or self.policy_config.scoring,
             with_actions=not (value_only or by_head),
+            cache=self.encoder_cache if lm is None else None,
         )
         if by_head and not value_only:
             scores = self.action_head(states).gather(1, batch.per_row(batch.head_index).expand(batch.num_rows, -1))
@@ -434,3 +452,5 @@ class ScoringPolicy(PreTrainedModel):
             shape.
         """
         saving.load_weights(self, folder)
+        if self.encoder_cache is not None:
+            self.encoder_cache.clear()

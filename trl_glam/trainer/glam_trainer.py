@@ -137,6 +137,7 @@ class GLAMTrainer(_PolicyTrainer):
         self._queue: deque[np.ndarray] = deque()
         self._step_kl: list[float] = []
         self._recent: deque[bool] = deque(maxlen=100)
+        self._unlogged_loss: tuple[float, int] | None = None
         self._update_started = time.perf_counter()
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
@@ -434,6 +435,7 @@ class GLAMTrainer(_PolicyTrainer):
             "episode_numbers": sorted(self._episodes.numbers.items()),
             "runner": self._runner.state_dict(),
             "log": None if self._writer is None else self._writer.state_dict(),
+            "loss": [self._tr_loss.item(), self._globalstep_last_logged],
         }
 
     def load_exact_state(self, state: dict[str, Any], rollout: Rollout | None) -> None:
@@ -463,6 +465,14 @@ class GLAMTrainer(_PolicyTrainer):
         if self._writer is not None and state["log"] is not None:
             self._writer.load_state_dict(state["log"])
         self._progress.resume(self.env_steps)
+        self._unlogged_loss = tuple(state["loss"])
+
+    def restore_unlogged_loss(self) -> None:
+        """Called when Trainer has set its counters: what had not been logged at the checkpoint counts again."""
+        if self._unlogged_loss is not None:
+            loss, self._globalstep_last_logged = self._unlogged_loss
+            self._tr_loss += loss
+            self._unlogged_loss = None
 
     def _rollout_in_use(self) -> Rollout | None:
         return self._rollout if self._queue else None
@@ -481,6 +491,10 @@ class _UpdateBoundaries(TrainerCallback):
 
     def __init__(self, trainer: GLAMTrainer) -> None:
         self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # Trainer begins its sum anew; a checkpoint inside an update had not logged all of it.
+        self.trainer.restore_unlogged_loss()
 
     def on_step_end(self, args, state, control, **kwargs):
         used_up = self.trainer.finish_optimizer_step()

@@ -99,6 +99,8 @@ class _PolicyTrainer(_BaseTrainer):
         if args.freeze_embeddings:
             policy.get_input_embeddings().requires_grad_(False)
             policy.get_output_embeddings().requires_grad_(False)
+        if args.freeze_encoder:
+            policy.freeze_encoder()
         policy.value_head.requires_grad_(self._trains_value)
         self._metrics: dict[str, list[float]] = defaultdict(list)
         self._useful_tokens = 0

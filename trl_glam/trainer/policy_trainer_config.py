@@ -57,6 +57,9 @@ class _PolicyTrainerConfig(_BaseConfig):
             Whether the value loss stops at the value head. `None`: yes for `"standardized"`, no for `"paper"`.
         freeze_embeddings (`bool`, *optional*, defaults to `True`):
             Whether the token embeddings and the output layer stay as they are.
+        freeze_encoder (`bool`, *optional*, defaults to `False`):
+            Whether to train the decoder of a T5-like model alone. Each prompt is then encoded once in the whole run, and an
+            update costs several times less.
         num_observations (`int`, *optional*):
             Window of the prompt. `None`: what the policy folder or the given template says, else 3.
         success_threshold (`float`, *optional*, defaults to `0.0`):
@@ -118,6 +121,10 @@ class _PolicyTrainerConfig(_BaseConfig):
     )
     freeze_embeddings: bool = field(
         default=True, metadata={"help": "Keep the token embeddings and the output layer as they are."}
+    )
+    freeze_encoder: bool = field(
+        default=False,
+        metadata={"help": "Train the decoder of a T5-like model alone: several times cheaper, each prompt is encoded once."},
     )
     num_observations: int | None = field(
         default=None,
