@@ -21,15 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub import hf_hub_download, is_offline_mode, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from .._compat import parameters_are_sharded
+from .._compat import HUB_NETWORK_ERRORS, parameters_are_sharded
 from ..types import InvalidInputError
 from .config import POLICY_CONFIG_NAME, Calibration, PolicyConfig, check_choice
 from .loading import add_adapter, load_language_model
@@ -96,7 +102,8 @@ def load_policy(
         if adapter and peft_config is not None:
             raise InvalidInputError(f"{name} holds an adapter already; leave peft_config out to go on training it.")
         source = config.base_model if adapter else str(folder)
-        lm, own_tokenizer = load_language_model(source, revision=config.base_revision if adapter else None, **options)
+        revision_of_source = config.base_revision if adapter else None
+        lm, own_tokenizer = load_language_model(source, revision=revision_of_source, strict=not adapter, **options)
         if adapter:
             lm = add_adapter(lm, _adapter_config(folder), config.base_model)
     if peft_config is not None:
@@ -143,14 +150,19 @@ def _saved_policy(name: str, revision: str | None) -> Path | None:
         return Path(name) if Path(name, POLICY_CONFIG_NAME).exists() else None
     if name.startswith("local:"):
         return None
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
         hf_hub_download(name, POLICY_CONFIG_NAME, revision=revision)
-    except (EntryNotFoundError, HFValidationError, HfHubHTTPError, OfflineModeIsEnabled):
-        # Either a plain language model or nothing that can be reached: loading the former tells which.
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (RemoteEntryNotFoundError, RepositoryNotFoundError, HFValidationError):
+        # A plain language model, or nothing at all: loading it tells which.
         return None
-    return Path(
-        snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"])
-    )
+    except (HfHubHTTPError, LocalEntryNotFoundError, *HUB_NETWORK_ERRORS) as error:
+        if is_offline_mode():
+            return None  # what the cache holds decides
+        # Never None: a policy that cannot be reached now would be taken for its bare language model.
+        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        raise InvalidInputError(f"{name} could not be fetched from the Hub ({reason}). Try again.") from error
 
 
 def _commit(name: str, revision: str | None) -> str | None:
@@ -177,7 +189,7 @@ def load_weights(policy, folder: str | os.PathLike) -> None:
         _load_heads(policy, folder)
         set_peft_model_state_dict(policy.lm, adapter)
         return
-    saved, _ = load_language_model(str(folder), dtype=policy.lm.dtype)
+    saved, _ = load_language_model(str(folder), dtype=policy.lm.dtype, strict=True)
     if saved.all_tied_weights_keys != policy.lm.all_tied_weights_keys:
         raise InvalidInputError(
             f"{folder} ties other weights than this policy: {sorted(saved.all_tied_weights_keys)} instead of "
