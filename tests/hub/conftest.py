@@ -5,6 +5,7 @@ HF_ENDPOINT is read when huggingface_hub is imported, long before a test begins:
 `test_cli.py` sets the variable itself, for a process of its own.
 """
 
+import re
 import shutil
 import time
 
@@ -12,6 +13,7 @@ import datasets
 import huggingface_hub
 import numpy as np
 import pytest
+import transformers
 from huggingface_hub import constants
 
 from tests.hub_server import TOKEN, HubServer
@@ -36,6 +38,7 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
         monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", server.url)
+        monkeypatch.setattr(transformers.utils.hub.hf_api(), "endpoint", server.url)
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.url)
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False)
@@ -99,3 +102,8 @@ def scores(policy):
     prompts = [f"Goal of the agent: go to the {colour} ball \n Action 0: " for colour in ("red", "blue", "green")]
     output = policy.score(prompts, [list(ACTIONS)] * 3)
     return np.concatenate([output.logits.flatten().numpy(), output.values.numpy()])
+
+
+def code_blocks(card):
+    """The Python samples of a card."""
+    return re.findall(r"```python\n(.*?)```", card, re.DOTALL)

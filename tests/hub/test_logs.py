@@ -6,7 +6,7 @@ import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
-from tests.hub.conftest import ACTIONS, ENV_ID
+from tests.hub.conftest import ACTIONS, ENV_ID, code_blocks
 from tests.hub_server import Fault
 from trl_glam import BotAgent, PromptTemplate, RandomAgent
 from trl_glam.evaluation import Panel, evaluate_policy
@@ -95,7 +95,7 @@ def test_names_of_this_machine_do_not_go(hub, tmp_path):
     push_log(folder, REPO)
     pulled = pull(REPO, tmp_path / "pulled").folder
     assert set(load_log(pulled)["policy"]) == {"mine"}
-    assert [finding for finding in scan_folder(pulled / "data")] == []
+    assert scan_folder(pulled / "data") == []
     assert verify_log(pulled).ok
 
 
@@ -114,3 +114,10 @@ def test_a_cut_upload_shows_nothing_until_it_is_whole(hub, two_logs):
     hub.faults.clear()
     push_log(two_logs, REPO)
     assert len(load_log(REPO)) > 0
+
+
+def test_the_code_sample_of_the_card_runs(hub, two_logs, capsys):
+    push_log(two_logs, REPO)
+    (code,) = code_blocks(hub.repos["dataset", REPO].files["README.md"].data.decode())
+    exec(code, {})
+    assert load_log(two_logs / "bot")[0]["mission"] in capsys.readouterr().out

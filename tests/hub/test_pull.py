@@ -111,3 +111,17 @@ def test_a_wrong_revision_and_a_wrong_name_are_clear_errors(pushed, tmp_path):
         pull(REPO, tmp_path / "pulled", revision="v9")
     with pytest.raises(InvalidInputError, match="not the name of a repository"):
         pull("org/name/with/slashes", tmp_path / "pulled")
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 429}, {"cut": True}])
+def test_a_policy_out_of_reach_is_never_taken_for_its_bare_language_model(pushed, fault):
+    pushed.faults.append(Fault("HEAD", "policy_config.json", **fault, times=100))
+    with pytest.raises(InvalidInputError, match="could not be fetched from the Hub"):
+        ScoringPolicy.from_pretrained(REPO)
+    pushed.faults.clear()
+    assert ScoringPolicy.from_pretrained(REPO).policy_config.temperature == 2.0
+
+
+def test_a_revision_that_does_not_exist_is_a_clear_error(pushed):
+    with pytest.raises(InvalidInputError, match="Revision Not Found|could not be fetched"):
+        ScoringPolicy.from_pretrained(REPO, revision="v9")

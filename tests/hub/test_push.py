@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from peft import LoraConfig
 from transformers import AutoModelForSeq2SeqLM
 
-from tests.hub.conftest import ACTIONS, ENV_ID, REPO, scores
+from tests.hub.conftest import ACTIONS, ENV_ID, REPO, code_blocks, scores
 from tests.hub_server import READ_TOKEN, TOKEN, Fault
 from trl_glam import ScoringPolicy
 from trl_glam.evaluation import Panel, evaluate_policy
@@ -76,6 +76,14 @@ def test_the_card_says_what_the_folder_holds(hub, saved):
     (reported,) = parse_eval_result_entries(yaml.safe_load(files[".eval_results/trl_glam.yaml"].data))
     assert reported.value == round(100 * entry["success_rate"], 2) and reported.task_id == "gotolocal"
     assert files["learning_curve.png"].data[:4] == b"\x89PNG" and files["episode.gif"].data[:4] == b"GIF8"
+
+
+def test_the_code_sample_of_the_card_runs(hub, saved, capsys):
+    push_policy(saved, REPO)
+    (code,) = code_blocks(remote_files(hub)["README.md"].data.decode())
+    assert f'from_pretrained("{REPO}")' in code and "evaluate_policy" in code
+    exec(code, {})
+    assert capsys.readouterr().out.startswith(ACTIONS)
 
 
 def test_nothing_pushed_is_a_pickle_or_names_this_machine(hub, saved, tmp_path):

@@ -27,7 +27,7 @@ DATA_SUFFIXES = (".safetensors", ".parquet", ".model", ".png", ".gif")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".checkpoint")
 
 _TOKEN = re.compile(
-    r"\b(?:hf_|api_org_)[A-Za-z0-9]{30,}|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_\w{40,}|\bsk-[\w-]{32,}"
+    r"(?:hf_|api_org_)[A-Za-z0-9]{30,}|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_\w{40,}|\bsk-[\w-]{32,}"
     r"|\bAKIA[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 # An absolute path of some machine: at the start of a word, two levels deep, below a folder that machines have.
