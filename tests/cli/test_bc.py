@@ -48,7 +48,7 @@ def test_a_log_is_cloned_into_a_policy_folder_with_flags_alone(tmp_path, log, ca
     [
         ([], "No log is given"),
         (["--dataset_name", "nowhere"], "nowhere does not exist"),
-        (["--dataset_nam", "x"], "did you mean dataset_name"),
+        (["--datset_name", "x"], "did you mean dataset_name"),
         (["--loss", "mse"], "choose one of action, token, token_paper"),
     ],
 )

@@ -315,7 +315,7 @@ def test_resumed_run_equals_the_unbroken_one(t5, tmp_path, corridor_log, save_st
         trainer = make_trainer(
             t5, folder, corridor_log, callbacks, LoraConfig(r=2, target_modules=["q", "v"]) if peft else None,
             save_strategy="steps", save_steps=save_steps, num_train_epochs=2, learning_rate=1e-3,
-            per_device_train_batch_size=4,
+            per_device_train_batch_size=4, logging_steps=3,
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=resume)
         return trainer

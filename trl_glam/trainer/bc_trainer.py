@@ -134,6 +134,7 @@ class BCTrainer(_PolicyTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
     ) -> None:
         self._log = _read_log(train_dataset)
+        self._unlogged_loss: tuple[float, int] | None = None
         if environment_factory is None and args.env_id is None:
             args.env_id, args.env_kwargs = _environment_of(self._log)
         super().__init__(
@@ -171,6 +172,11 @@ class BCTrainer(_PolicyTrainer):
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], int]:
         """The packed micro-batches of one optimizer step, and the number of labels in it over all processes."""
+        if self._unlogged_loss is not None:
+            # Trainer has begun its sum anew; a checkpoint between two logs counts again.
+            loss, self._globalstep_last_logged = self._unlogged_loss
+            self._tr_loss += loss
+            self._unlogged_loss = None
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         # Inside an optimizer step the order is free: equal prompts, and prompts of like length, share a forward.
         rows = sorted(
@@ -237,11 +243,12 @@ class BCTrainer(_PolicyTrainer):
     # -- resuming
 
     def exact_state(self) -> dict[str, Any]:
-        """What was cloned, and the metrics since the last log."""
+        """What was cloned, and the loss and metrics since the last log."""
         return {
             "num_processes": self.args.world_size,
             "num_transitions": len(self._log),
             "metrics": {name: list(values) for name, values in self._metrics.items()},
+            "loss": [self._tr_loss.item(), self._globalstep_last_logged],
         }
 
     def load_exact_state(self, state: dict[str, Any], rollout: Any) -> None:
@@ -254,6 +261,7 @@ class BCTrainer(_PolicyTrainer):
                 "number of processes."
             )
         self._metrics.update(state["metrics"])
+        self._unlogged_loss = tuple(state["loss"])
 
 
 def _read_log(train_dataset: str | Path | Dataset) -> InteractionLog:
