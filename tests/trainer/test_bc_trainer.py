@@ -194,8 +194,8 @@ def test_token_loss_of_a_causal_model_agrees_with_trls_sft_trainer(llama, tmp_pa
         report_to="none", use_cpu=True, save_strategy="no", disable_tqdm=True, max_grad_norm=0.0, **sizes,
     )  # fmt: skip
     sft = SFTTrainer(
-        AutoModelForCausalLM.from_pretrained(llama, attention_dropout=0.0), config, train_dataset=Dataset.from_list(examples),
-        processing_class=trainer.policy.tokenizer,
+        AutoModelForCausalLM.from_pretrained(llama, attention_dropout=0.0), config,
+        train_dataset=Dataset.from_list(examples), processing_class=trainer.policy.tokenizer,
     )  # fmt: skip
     trainer.train()
     sft.train()
