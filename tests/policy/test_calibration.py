@@ -13,7 +13,9 @@ from trl_glam.types import InvalidInputError
 
 def plain_offsets(policy, actions, prompts=PROMPTS):
     with torch.no_grad():
-        rows = [plain_scores(policy.lm, policy.tokenizer, p, actions, policy.policy_config.scoring)[0] for p in prompts]
+        rows = [
+            plain_scores(policy.lm, policy.tokenizer, p, actions, policy.policy_config.scoring)[0] for p in prompts
+        ]
     return torch.stack(rows).mean(0)
 
 

@@ -52,6 +52,7 @@ def load_language_model(
     quantization_config: Any | None = None,
     trust_remote_code: bool = False,
     model_init_kwargs: dict[str, Any] | None = None,
+    strict: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """
     Load a language model and its tokenizer.
@@ -75,6 +76,9 @@ def load_language_model(
             Whether code from the model's repository may run.
         model_init_kwargs (`dict`, *optional*):
             More keyword arguments of `from_pretrained`.
+        strict (`bool`, *optional*, defaults to `False`):
+            Refuse weights that the model does not have, as in a folder that we wrote ourselves there are none. Missing
+            ones are always refused.
 
     Returns:
         `tuple[PreTrainedModel, PreTrainedTokenizerBase]`: the model, in eval mode, and the tokenizer.
@@ -101,7 +105,8 @@ def load_language_model(
         )
     zero_dropout(config)
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    options = dict(model_init_kwargs or {})
+    # Weights of another shape are reported below, together with missing ones.
+    options = {"ignore_mismatched_sizes": True, **(model_init_kwargs or {})}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
     if quantization_config is not None:
@@ -110,12 +115,15 @@ def load_language_model(
         lm, info = auto.from_pretrained(path, config=config, dtype=dtype, output_loading_info=True, **hub, **options)
     except _LOADING_ERRORS as error:
         raise _unloadable(name, error) from error
-    # Without this check, transformers fills the holes with random weights and only warns.
-    if missing := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
-        raise InvalidInputError(
-            f"{name} holds no complete {type(lm).__name__}: {len(missing)} weights are missing or of another shape, "
-            f"such as {missing[:3]}. Is it the right folder?"
-        )
+    # transformers fills the holes with random weights, and only warns.
+    faults = {
+        "missing": info["missing_keys"],
+        "of another shape": {key for key, *_ in info["mismatched_keys"]},
+        "unexpected": info["unexpected_keys"] if strict else set(),
+    }
+    if any(faults.values()):
+        found = "; ".join(f"{len(keys)} {fault}, such as {sorted(keys)[:3]}" for fault, keys in faults.items() if keys)
+        raise InvalidInputError(f"{name} does not hold the weights of a {type(lm).__name__}: {found}. Is it complete?")
     if lm.config.is_encoder_decoder and lm.lm_head.weight is not lm.shared.weight:
         untie_output_layer(lm)
     if init != "pretrained":
