@@ -34,12 +34,17 @@ from transformers import (
 
 ACTIONS = ["turn left", "turn right", "go forward", "pick up", "drop", "toggle"]
 PROMPTS = [
-    "Possible action of the agent: turn left, turn right, go forward, pick up, drop, toggle \n Goal of the agent: go to the "
+    "Possible action of the agent: turn left, turn right, go forward, pick up, drop, toggle \n Goal of the agent: go "
+    "to the "
     "red ball \n Observation 0: You see a wall 3 steps forward, You see a red ball 1 step left, \n Action 0: ",
-    "Possible action of the agent: turn left, turn right, go forward, pick up, drop, toggle \n Goal of the agent: pick up the "
-    "grey key \n Observation 0: You carry a blue box, You see a grey key 2 steps right and 1 step forward, \n Action 0: ",
-    "Possible action of the agent: turn left, turn right, go forward \n Goal of the agent: open the door \n Observation 0: You "
-    "see a closed yellow door 4 steps forward, \n Action 0: go forward \n Observation 1: You see a closed yellow door 3 steps "
+    "Possible action of the agent: turn left, turn right, go forward, pick up, drop, toggle \n Goal of the agent: "
+    "pick up the "
+    "grey key \n Observation 0: You carry a blue box, You see a grey key 2 steps right and 1 step forward, \n Action "
+    "0: ",
+    "Possible action of the agent: turn left, turn right, go forward \n Goal of the agent: open the door \n "
+    "Observation 0: You "
+    "see a closed yellow door 4 steps forward, \n Action 0: go forward \n Observation 1: You see a closed yellow "
+    "door 3 steps "
     "forward, You see a wall 1 step right, \n Action 1: ",
     "Goal of the agent: go to a purple box \n Observation 0: You see a purple box 1 step forward, \n Action 0: ",
 ]

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""Minibatches: each transition once an epoch, every environment equally often, the same however processes share them."""
+"""Minibatches: each transition once an epoch, every environment equally often, however processes share them."""
 
 import numpy as np
 import pytest

@@ -158,4 +158,3 @@ def test_environment_that_breaks_the_contract_is_named():
 
     with pytest.raises(InvalidInputError, match="toy.*admissible_actions"):
         make_runner(1, env=NoActions).step()
-

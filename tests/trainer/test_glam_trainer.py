@@ -96,7 +96,9 @@ def test_advantages_are_standardised_over_the_rollout_and_returns_are_not(t5, tm
 
 def test_truncated_episodes_are_worth_the_value_of_their_terminal_observation(t5, tmp_path):
     for bootstrap in (True, False):
-        trainer = make_trainer(t5, tmp_path, env=lambda: CorridorEnv(length=99, max_steps=3), bootstrap_truncated=bootstrap)
+        trainer = make_trainer(
+            t5, tmp_path, env=lambda: CorridorEnv(length=99, max_steps=3), bootstrap_truncated=bootstrap
+        )
         # A critic that is not zero, so that the bootstrap shows.
         torch.nn.init.constant_(trainer.policy.value_head.mlp[-1].bias, 2.0)
         first_rollout(trainer)
@@ -155,7 +157,9 @@ def test_detached_value_head_leaves_the_language_model_alone_and_the_papers_does
         inputs = first_rollout(trainer)
         output = trainer.model(inputs["packed"])
         output.values.square().sum().backward()
-        language_model = [p.grad for n, p in trainer.model.named_parameters() if n.startswith("lm.") and p.grad is not None]
+        language_model = [
+            p.grad for n, p in trainer.model.named_parameters() if n.startswith("lm.") and p.grad is not None
+        ]
         assert any(grad.abs().max() > 0 for grad in language_model) == reaches
 
 
@@ -189,7 +193,9 @@ def test_target_kl_drops_the_rest_of_the_passes_and_the_run_still_takes_its_step
 def test_kl_to_the_reference_starts_at_zero_and_holds_the_policy(t5, tmp_path):
     entropies = {}
     for beta in (0.0, 100.0):
-        trainer = make_trainer(t5, tmp_path, env=LampEnv, beta=beta, learning_rate=1e-3, total_env_steps=256, temperature=1.0)
+        trainer = make_trainer(
+            t5, tmp_path, env=LampEnv, beta=beta, learning_rate=1e-3, total_env_steps=256, temperature=1.0
+        )
         trainer.train()
         rows = [row for row in trainer.state.log_history if "ppo/entropy" in row]
         entropies[beta] = abs(rows[-1]["ppo/entropy"] - rows[0]["ppo/entropy"])
@@ -264,7 +270,13 @@ def test_resumed_run_equals_the_unbroken_one(t5, tmp_path, save_steps, peft):
 
     def build(folder):
         args = make_trainer(
-            t5, folder, env=CorridorEnv, save_strategy="steps", save_steps=save_steps, total_env_steps=96, learning_rate=1e-3
+            t5,
+            folder,
+            env=CorridorEnv,
+            save_strategy="steps",
+            save_steps=save_steps,
+            total_env_steps=96,
+            learning_rate=1e-3,
         ).args
         return args
 
@@ -312,7 +324,10 @@ def test_card_is_written(t5, tmp_path):
         ({"environment_factory": CorridorEnv, "env_id": "BabyAI-Text/GoToLocal-v0"}, "give one of them"),
         ({}, "No environment is given"),
         ({"environment_factory": dict}, "GRPOTrainer"),
-        ({"environment_factory": CorridorEnv, "num_observations": 1, "prompt_template": PromptTemplate(2)}, "leave one"),
+        (
+            {"environment_factory": CorridorEnv, "num_observations": 1, "prompt_template": PromptTemplate(2)},
+            "leave one",
+        ),
         ({"environment_factory": CorridorEnv, "fp16": True}, "bf16"),
         ({"environment_factory": CorridorEnv, "eval_panel": "nowhere"}, "Unknown panel"),
     ],
@@ -351,9 +366,20 @@ def test_history_is_saved_as_json(t5, tmp_path):
 
 def train_lamp(t5, tmp_path, seed=0):
     trainer = make_trainer(
-        t5, tmp_path, env=LampEnv, num_envs=16, rollout_steps=8, minibatch_size=64, total_env_steps=4096, num_ppo_epochs=2,
-        learning_rate=1e-3, temperature=1.0, freeze_embeddings=False, eval_episodes=100, seed=seed,
-    )  # fmt: skip
+        t5,
+        tmp_path,
+        env=LampEnv,
+        num_envs=16,
+        rollout_steps=8,
+        minibatch_size=64,
+        total_env_steps=3072,
+        learning_rate=5e-4,
+        lr_scheduler_type="linear",
+        temperature=1.0,
+        freeze_embeddings=False,
+        eval_episodes=100,
+        seed=seed,
+    )
     trainer.train()
     return trainer.evaluate()["eval_success_rate"]
 

@@ -31,7 +31,9 @@ def test_first_pass_has_ratio_one_and_the_policy_gradient():
     torch.testing.assert_close(logits.grad, expected)
 
 
-@pytest.mark.parametrize(("advantage", "shift", "clipped"), [(1, 1, True), (1, -1, False), (-1, 1, False), (-1, -1, True)])
+@pytest.mark.parametrize(
+    ("advantage", "shift", "clipped"), [(1, 1, True), (1, -1, False), (-1, 1, False), (-1, -1, True)]
+)
 def test_ratio_is_clipped_only_where_it_would_gain(advantage, shift, clipped):
     old = torch.zeros(1, 2)
     logits = torch.tensor([[2.0 * shift, 0.0]], requires_grad=True)
@@ -76,7 +78,10 @@ def test_gradients_are_finite_on_rows_with_fewer_actions_and_equal_those_of_the_
     together = torch.cat([full, torch.nn.functional.pad(short, (0, 1), value=-INF)])
     grads = torch.autograd.grad(loss_of(together, [1.0, -2.0], [0, 1]), [full, short])
     assert all(grad.isfinite().all() for grad in grads)
-    alone = [torch.autograd.grad(loss_of(full, [1.0], [0]), full)[0], torch.autograd.grad(loss_of(short, [-2.0], [1]), short)[0]]
+    alone = [
+        torch.autograd.grad(loss_of(full, [1.0], [0]), full)[0],
+        torch.autograd.grad(loss_of(short, [-2.0], [1]), short)[0],
+    ]
     for grad, expected in zip(grads, alone, strict=True):
         torch.testing.assert_close(grad, expected / 2)
 

@@ -1,8 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """`trl-glam demo`: a real language model learns a BabyAI-Text level by PPO, and shows what it has learned.
 
-Everything is what `trl-glam train --config quickstart` does, with evaluations before and after on the same 100 seeds, one
-episode told side by side, and a picture of the learning curve. It takes no decision of its own: the recipe holds them.
+Everything is what `trl-glam train --config quickstart` does, with evaluations before and after on the same 100 seeds,
+one episode told side by side, and a picture of the learning curve. It takes no decision of its own: the recipe holds
+them.
 """
 
 from __future__ import annotations
@@ -106,9 +107,7 @@ class _Demo:
         with clock.part("evaluation after"):
             self._add("trained", trainer.play(self.panel), trainer.play(self.panel, greedy=True))
             self.rows.append(("bot", bot, bot))
-            self._add(
-                "trained, invented words", trainer.play(self.invented), trainer.play(self.invented, greedy=True)
-            )
+            self._add("trained, invented words", trainer.play(self.invented), trainer.play(self.invented, greedy=True))
             self._add(
                 "trained, another episode's mission",
                 trainer.play(self.panel, make_env=_with_other_mission),
@@ -122,7 +121,8 @@ class _Demo:
         say(self._table())
         say(self._side_by_side(shown, before, after))
         say(
-            f"Saved in {self.folder}: the policy with its card (README.md), {curve.name}, results.json, and every training "
+            f"Saved in {self.folder}: the policy with its card (README.md), {curve.name}, results.json, and every "
+            "training "
             "episode (interactions/).",
             soft_wrap=True,
         )
@@ -150,7 +150,9 @@ class _Demo:
         table.add_column("before training")
         table.add_column("after training")
         for row in range(max(len(before), len(after)) - 1):
-            table.add_row(*(told[row + 1] if row + 1 < len(told) else "" for told in (before, after)), end_section=True)
+            table.add_row(
+                *(told[row + 1] if row + 1 < len(told) else "" for told in (before, after)), end_section=True
+            )
         return table
 
     def _draw(self, trainer: GLAMTrainer) -> Path:

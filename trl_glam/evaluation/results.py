@@ -193,8 +193,8 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
                 )
         for mode in ("sampled", "greedy"):
             if mode in one and mode in other:
-                outcomes = ([episode["success"] for episode in entry[mode]["episodes"]] for entry in (one, other))
-                comparisons[f"{name} ({mode})"] = paired_comparison(*outcomes, confidence=first["confidence"])
+                left, right = ([episode["success"] for episode in entry[mode]["episodes"]] for entry in (one, other))
+                comparisons[f"{name} ({mode})"] = paired_comparison(left, right, confidence=first["confidence"])
     if not comparisons:
         raise InvalidInputError(
             f"No common test: the first has {', '.join(first['suites'])}, the second {', '.join(second['suites'])}."

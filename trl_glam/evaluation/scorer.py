@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 
 from ..agents import Agent, BotAgent, RandomAgent, ScoringAgent
+from ..policy import PolicyConfig
 from ..rollout.runner import Sink
 from ..types import EpisodeKey, InvalidInputError
 from .evaluate import EvaluationResult, SuccessRate, evaluate_policy, make_runner, template_of
@@ -142,16 +143,18 @@ class Scorer:
             self._reference_scores[key] = self._play(agent, test, panel, "sampled").success
         return self._reference_scores[key]
 
-    def _calibrated_actions(self) -> set[str]:
-        return set(self.agent.policy.policy_config.calibration.offsets) if self._calibrates() else set()
+    def _calibrated_policy(self) -> PolicyConfig | None:
+        config = self.agent.policy.policy_config if isinstance(self.agent, ScoringAgent) else None
+        return config if config is not None and config.calibration.mode != "none" else None
 
-    def _calibrates(self) -> bool:
-        return isinstance(self.agent, ScoringAgent) and self.agent.policy.policy_config.calibration.mode != "none"
+    def _calibrated_actions(self) -> set[str]:
+        config = self._calibrated_policy()
+        return set() if config is None else set(config.calibration.offsets)
 
     def _calibration_rule(self, known: set[str]) -> str | None:
-        if not self._calibrates():
+        config = self._calibrated_policy()
+        if config is None:
             return None
-        config = self.agent.policy.policy_config
         if new := sorted(self._calibrated_actions() - known):
             return f"{config.calibration.mode}, offsets of {config.base_model} computed for unseen {', '.join(new)}"
         return f"{config.calibration.mode}, offsets frozen in training"

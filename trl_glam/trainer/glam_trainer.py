@@ -326,7 +326,8 @@ class GLAMTrainer(_PolicyTrainer):
                 epoch=epoch,
                 first_env=self._first_env,
             ):
-                # Inside an optimizer step the order is free: equal prompts, and prompts of like length, share a forward.
+                # Inside an optimizer step the order is free: equal prompts, and prompts of like length, share a
+                # forward.
                 order = np.lexsort((prompt_ids[minibatch], lengths[minibatch]))
                 self._queue.extend(np.split(minibatch[order], args.gradient_accumulation_steps))
 

@@ -335,15 +335,18 @@ class _PolicyTrainer(_BaseTrainer):
         """
         Clip the gradients to `max_grad_norm`.
 
-        A value head that shares no gradient with the language model is clipped by itself: else its large early gradients
-        would scale the policy's down, Adam would take that for their size, and the policy would leap once they shrink.
+        A value head that shares no gradient with the language model is clipped by itself: else its large early
+        gradients would scale the policy's down, Adam would take that for their size, and the policy would leap once
+        they shrink.
         """
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
         if sharded or not self._trains_value or not self.policy.policy_config.detach_value:
             return super()._clip_grad_norm(model)
         value = list(self.policy.value_head.parameters())
         own = set(map(id, value))
-        self._metrics["value_grad_norm"].append(float(self.accelerator.clip_grad_norm_(value, self.args.max_grad_norm)))
+        self._metrics["value_grad_norm"].append(
+            float(self.accelerator.clip_grad_norm_(value, self.args.max_grad_norm))
+        )
         others = [parameter for parameter in model.parameters() if id(parameter) not in own]
         return self.accelerator.clip_grad_norm_(others, self.args.max_grad_norm)
 

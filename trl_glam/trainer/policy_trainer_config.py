@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .._compat import _BaseConfig
 from ..types import InvalidInputError
 
+
+if TYPE_CHECKING:
+    JSONObject = dict[str, Any]
+else:
+    # A flag's text; Trainer's `__post_init__` makes it a dict.
+    JSONObject = dict | str
 
 SCORINGS = ("sum", "token", "word", "paper")
 CALIBRATIONS = ("none", "prompts", "content_free")
@@ -58,8 +64,8 @@ class _PolicyTrainerConfig(_BaseConfig):
         freeze_embeddings (`bool`, *optional*, defaults to `True`):
             Whether the token embeddings and the output layer stay as they are.
         freeze_encoder (`bool`, *optional*, defaults to `False`):
-            Whether to train the decoder of a T5-like model alone. Each prompt is then encoded once in the whole run, and an
-            update costs several times less.
+            Whether to train the decoder of a T5-like model alone. Each prompt is then encoded once in the whole run,
+            and an update costs several times less.
         num_observations (`int`, *optional*):
             Window of the prompt. `None`: what the policy folder or the given template says, else 3.
         success_threshold (`float`, *optional*, defaults to `0.0`):
@@ -85,9 +91,7 @@ class _PolicyTrainerConfig(_BaseConfig):
     env_module: str | None = field(
         default=None, metadata={"help": "Python module to import first, so that it registers `env_id`."}
     )
-    env_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Keyword arguments of `gym.make`, as JSON."}
-    )
+    env_kwargs: JSONObject | None = field(default=None, metadata={"help": "Keyword arguments of `gym.make`, as JSON."})
     scoring: str | None = field(
         default=None,
         metadata={"help": "Score of an action: sum, token, word or paper. Default: the policy folder's, else sum."},
@@ -124,7 +128,9 @@ class _PolicyTrainerConfig(_BaseConfig):
     )
     freeze_encoder: bool = field(
         default=False,
-        metadata={"help": "Train the decoder of a T5-like model alone: several times cheaper, each prompt is encoded once."},
+        metadata={
+            "help": "Train the decoder of a T5-like model alone: several times cheaper, each prompt is encoded once."
+        },
     )
     num_observations: int | None = field(
         default=None,
@@ -147,7 +153,7 @@ class _PolicyTrainerConfig(_BaseConfig):
     env_workers: int = field(
         default=0, metadata={"help": "Threads that step the environments of a process; 0 steps them in turn."}
     )
-    model_init_kwargs: dict[str, Any] | str | None = field(
+    model_init_kwargs: JSONObject | None = field(
         default=None, metadata={"help": "Keyword arguments of the language model's `from_pretrained`, as JSON."}
     )
 
