@@ -8,6 +8,7 @@ shows (`hub/showcase.py`), and the way to the Hub (`hub/push.py`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from .evaluation.panels import Panel
 from .evaluation.results import results_table
 from .evaluation.suites import SUITES
 from .figures import learning_curve
@@ -117,6 +119,7 @@ def write_policy_card(
     curves = summary.curves if summary is not None else {}
     if curves:
         learning_curve(curves, folder / CURVE_NAME, title=f"{name}: success while learning")
+        # The Hub shows the PNG.
         (folder / CURVE_NAME).with_suffix(".svg").unlink()
     data = ModelCardData(
         library_name="trl",
@@ -144,7 +147,9 @@ def write_policy_card(
         results=results,
         results_table=results_table(results) if results is not None else None,
         panels=_panels(results) if results is not None else [],
-        eval_arguments=_eval_arguments(results) if results is not None else "",
+        eval_command=eval_command(repo_id, results, summary.env_kwargs if summary is not None else {})
+        if results is not None
+        else None,
         episode=episode,
         has_gif=(folder / EPISODE_NAME).exists(),
         **_example(policy_config, episode),
@@ -190,14 +195,49 @@ def _panels(results: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"name": name, "sha256": sha256} for name, sha256 in panels.items()]
 
 
-def _eval_arguments(results: Mapping[str, Any]) -> str:
-    """The arguments of `trl-glam eval` that played these results."""
-    names = list(results["suites"])
-    first = next(iter(results["suites"].values()))
-    suite = next((name for name, tests in SUITES.items() if [test.name for test in tests] == names), ",".join(names))
-    known = {test.name for tests in SUITES.values() for test in tests}
-    what = f"--suite {suite}" if set(names) <= known else f"--env_id {_environments(first)}"
-    return f" {what} --episodes {first['panel']['num_episodes']} --seed {results['seed']}"
+def eval_command(repo_id: str, results: Mapping[str, Any], env_kwargs: Mapping[str, Any]) -> str | None:
+    """
+    The `trl-glam eval` that plays these results again, to the same panel hashes; `None` if no plain one does.
+
+    Args:
+        repo_id (`str`):
+            The policy.
+        results (`dict[str, Any]`):
+            What [`~trl_glam.evaluation.results.read_results`] gives.
+        env_kwargs (`dict[str, Any]`):
+            Keyword arguments of the environment in training, which its evaluation may have used too.
+    """
+    entries = results["suites"]
+    headline = next(iter(entries.values()))
+    episodes = headline["panel"]["num_episodes"]
+    chosen = [name for name, tests in SUITES.items() if all(test.name in entries for test in tests)]
+    if "paper" in chosen:
+        chosen = ["paper"]
+    tests = {test.name: test for name in chosen for test in SUITES[name]}
+    what = None
+    if tests.keys() == entries.keys():
+        for quick in ("", " --quick"):
+            panels = {name: test.load_panel(bool(quick)) for name, test in tests.items()}
+            if all(_is_head(panels[name], entries[name]) for name in entries):
+                first = "" if episodes == len(panels[next(iter(entries))]) else f" --episodes {episodes}"
+                what = f"--suite {','.join(chosen)}{quick}{first}"
+    elif len(entries) == 1:
+        env_id = _environments(headline)
+        for kwargs in ({}, dict(env_kwargs)):
+            if _is_head(Panel.from_env(env_id, episodes, env_kwargs=kwargs), headline):
+                given = f" --env_kwargs '{json.dumps(kwargs)}'" if kwargs else ""
+                what = f"--env_id {env_id}{given} --episodes {episodes}"
+    if what is None:
+        return None
+    modes = [mode for mode in ("sampled", "greedy") if mode in headline]
+    mode = f" --mode {modes[0]}" if len(modes) == 1 else ""
+    return f"trl-glam eval {repo_id} {what} --seed {results['seed']}{mode} --output_dir results"
+
+
+def _is_head(panel: Panel, entry: Mapping[str, Any]) -> bool:
+    """Whether an entry was played on the first episodes of a panel."""
+    episodes = entry["panel"]["num_episodes"]
+    return episodes <= len(panel) and panel.head(episodes).hash == entry["panel"]["sha256"]
 
 
 def _environments(entry: Mapping[str, Any]) -> str:
@@ -225,7 +265,7 @@ def _model_index(results: Mapping[str, Any]) -> list[EvalResult]:
 def _write_eval_results(folder: Path, results: Mapping[str, Any]) -> None:
     entries = [
         EvalResultEntry(
-            dataset_id=_environments(entry),
+            dataset_id=_environments(entry).split(", ")[0],
             task_id=test,
             value=round(100 * entry["success_rate"], 2),
             notes=(
