@@ -87,9 +87,11 @@ class GLAMTrainer(_PolicyTrainer):
         "title": "Grounding Large Language Models in Interactive Environments with Online Reinforcement Learning",
         "id": "2302.02662",
         "citation": """@inproceedings{carta2023grounding,
-    title        = {{Grounding Large Language Models in Interactive Environments with Online Reinforcement Learning}},
-    author       = {Carta, Thomas and Romac, Cl{\\'e}ment and Wolf, Thomas and Lamprier, Sylvain and Sigaud, Olivier
-    and Oudeyer, Pierre-Yves}, booktitle    = {International Conference on Machine Learning}, year         = 2023
+    title     = {{Grounding Large Language Models in Interactive Environments with Online Reinforcement Learning}},
+    author    = {Carta, Thomas and Romac, Cl{\\'e}ment and Wolf, Thomas and Lamprier, Sylvain and Sigaud, Olivier
+                 and Oudeyer, Pierre-Yves},
+    booktitle = {International Conference on Machine Learning},
+    year      = 2023
 }""",
     }
 
