@@ -86,7 +86,9 @@ def _copy_shard(shard: Path, target: Path) -> None:
     column = table.schema.get_field_index("policy")
     policies = pa.array([public[name] for name in table["policy"].to_pylist()], pa.string())
     table = table.set_column(column, table.schema.field(column), policies)
-    described = {**table.schema.metadata, METADATA_KEY: json.dumps(public_metadata, sort_keys=True).encode()}
+    described = dict(table.schema.metadata or {})
+    if metadata is not None:
+        described[METADATA_KEY] = json.dumps(public_metadata, sort_keys=True).encode()
     pq.write_table(table.replace_schema_metadata(described), target, compression="zstd", compression_level=9)
 
 
