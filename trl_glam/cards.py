@@ -67,7 +67,7 @@ def describe_base(name: str | None) -> BaseModel:
     if name.startswith(PREFIX):
         local = find(name)
         text = local.summary.partition(": ")[2].rpartition(",")[0]
-        return BaseModel(text, license=ModelCard(local.card).data.license)
+        return BaseModel(text, license=ModelCard(local.card).data.to_dict()["license"])
     try:
         validate_repo_id(name)
     except HFValidationError:

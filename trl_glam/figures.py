@@ -141,7 +141,7 @@ def across_seeds(runs: Sequence[Sequence[Row]], metric: str = "success_rate", co
     if not curves or not all(curves):
         raise InvalidInputError(f"A curve over seeds needs rows with 'env_steps' and {metric!r} of every run.")
     last = min(curve[-1][0] for curve in curves)
-    rows = []
+    rows: list[Row] = []
     for steps in (steps for steps, _ in curves[0] if steps <= last):
         values = [np.interp(steps, *zip(*curve, strict=True)) for curve in curves]
         low, high = statistics.stratified_bootstrap(values, statistic=statistics.mean, confidence=confidence)

@@ -27,7 +27,7 @@ def rows_of(directory):
 
 
 def collect_slowly(directory, num_episodes):
-    kwargs = {"seconds": 0.0005}
+    kwargs = {"seconds": 0.001}
     collect_log(
         RandomAgent(),
         directory,
@@ -35,7 +35,7 @@ def collect_slowly(directory, num_episodes):
         env_kwargs=kwargs,
         num_episodes=num_episodes,
         num_envs=8,
-        seconds_per_flush=0.02,
+        seconds_per_flush=0.05,
     )
 
 
@@ -71,12 +71,12 @@ def test_a_longer_collection_begins_with_the_shorter_one(tmp_path):
 def test_kill_9_leaves_whole_episodes_and_a_restart_finishes_them(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trl_glam.logs"])
-    collect_slowly(tmp_path / "unbroken", 300)
+    collect_slowly(tmp_path / "unbroken", 150)
     expected = rows_of(tmp_path / "unbroken")
     moments = random.Random(0)
     lengths = []
     while len(lengths) < 5:
-        process = context.Process(target=collect_slowly, args=(tmp_path / "broken", 300))
+        process = context.Process(target=collect_slowly, args=(tmp_path / "broken", 150))
         process.start()
         before = len(rows_of(tmp_path / "broken"))
         while process.is_alive() and len(rows_of(tmp_path / "broken")) == before:
@@ -89,7 +89,7 @@ def test_kill_9_leaves_whole_episodes_and_a_restart_finishes_them(tmp_path):
         assert rows[-1]["terminated"] or rows[-1]["truncated"], "no episode is cut"
         lengths.append(len(rows))
     assert 0 < lengths[0] < lengths[-1] < len(expected), "killed in the middle, five times"
-    collect_slowly(tmp_path / "broken", 300)
+    collect_slowly(tmp_path / "broken", 150)
     assert rows_of(tmp_path / "broken") == expected
     assert not list((tmp_path / "broken").glob("*.tmp"))
     assert verify_log(tmp_path / "broken", env_module="tests.logs.walk_world").ok

@@ -23,12 +23,11 @@ from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-from ..agents import Agent
 from ..policy.output import choose
 from ..prompts import PromptTemplate
 from ..rollout.runner import Runner, Sink
 from ..types import Decision, Observation, Transition
-from .training import BaselineConfig, BaselineRun, Vocabulary, read_settings, restore, save_agent
+from .training import BaselineConfig, BaselineRun, SavableAgent, Vocabulary, read_settings, restore, save_agent
 
 
 NAME = "drrn"
@@ -103,7 +102,7 @@ class DRRN(nn.Module):
         return encoder(packed)[1][-1]
 
 
-class DRRNAgent(Agent):
+class DRRNAgent(SavableAgent):
     """
     Acts by the softmax of its Q-values; reads the whole prompt.
 

@@ -23,13 +23,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from ..agents import Agent
 from ..envs.babyai_text import BabyAITextEnv
 from ..envs.contract import make_env
 from ..envs.view import render_image
 from ..policy.output import choose
 from ..types import Decision, EpisodeRecord, InvalidInputError, Observation
-from .training import BaselineConfig, BaselineRun, Vocabulary, read_settings, restore, save_agent
+from .training import BaselineConfig, BaselineRun, SavableAgent, Vocabulary, read_settings, restore, save_agent
 
 
 NAME = "symbolic"
@@ -208,7 +207,7 @@ class SymbolicEnv(gym.Env):
         return observation, self.run.config.reward_scale * float(reward), terminated, truncated, info
 
 
-class SymbolicAgent(Agent):
+class SymbolicAgent(SavableAgent):
     """
     A trained network as an agent; remembers the LSTM's state of every slot.
 

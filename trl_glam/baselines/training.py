@@ -44,7 +44,6 @@ class SavableAgent(Agent):
         raise NotImplementedError
 
 
-
 @dataclass
 class BaselineConfig:
     r"""

@@ -35,6 +35,7 @@ from ..hub.scan import check_outgoing
 from ..logs import InteractionLog, collect_log, load_log
 from ..report.comparison import CLONES, POLICIES, comparison_document, comparison_text, draw_comparison
 from ..trainer import BCConfig, GLAMConfig
+from ..trainer.policy_trainer_config import JSONObject
 from ..types import InvalidInputError
 from . import bc, common, train
 from .collect import CollectProgress, weights_revision
@@ -78,9 +79,9 @@ class ComparisonArguments:
     model_name_or_path: str | None = field(default=None, metadata={"help": "The language model all start from."})
     env_id: str | None = field(default=None, metadata={"help": "Gymnasium id of the environment."})
     env_module: str | None = field(default=None, metadata={"help": "Python module to import first."})
-    env_kwargs: dict[str, Any] | str | None = field(default=None, metadata={"help": "Keyword arguments, as JSON."})
-    ppo: dict[str, Any] | str | None = field(default=None, metadata={"help": "Settings of PPO, as JSON."})
-    bc: dict[str, Any] | str | None = field(default=None, metadata={"help": "Settings of behaviour cloning, as JSON."})
+    env_kwargs: JSONObject | None = field(default=None, metadata={"help": "Keyword arguments, as JSON."})
+    ppo: JSONObject | None = field(default=None, metadata={"help": "Settings of PPO, as JSON."})
+    bc: JSONObject | None = field(default=None, metadata={"help": "Settings of behaviour cloning, as JSON."})
     transitions: int | None = field(
         default=None, metadata={"help": "Transitions each clone learns from. Default: as many as PPO's training."}
     )
@@ -338,8 +339,9 @@ class _Study:
         base = f"{own.push}/{self.root.name}"
         for name in ("ppo", *CLONES):
             shutil.copy(self.root / "results" / name / "results.json", self.root / name)
-            commit = push_policy(self.root / name, f"{base}-{name.replace('/', '-')}", private=private)
-            print(f"Pushed to {commit.repo_url}")
+            repo_id = f"{base}-{name.replace('/', '-')}"
+            push_policy(self.root / name, repo_id, private=private)
+            print(f"Pushed to {repo_id}")
         commit = push_log(self.root / "logs", f"{base}-logs", private=private, env_module=own.env_module)
         print(f"Pushed to {commit.repo_url}")
         check_outgoing(self.root / "table")

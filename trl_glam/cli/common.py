@@ -100,13 +100,13 @@ def agent_from_spec(spec: str, batch_size: int = 64) -> Agent:
     if spec == "random":
         return RandomAgent()
     if kind == "drrn":
-        from ..baselines import drrn
+        from ..baselines.drrn import load as load_drrn
 
-        return drrn.load(folder)
+        return load_drrn(folder)
     if kind == "symbolic":
-        from ..baselines import symbolic_ppo
+        from ..baselines.symbolic_ppo import load as load_symbolic
 
-        return symbolic_ppo.load(folder)
+        return load_symbolic(folder)
     path = Path(spec)
     if path.is_dir() and not (path / POLICY_CONFIG_NAME).is_file():
         raise InvalidInputError(

@@ -6,6 +6,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import cast
+
+from huggingface_hub import CommitInfo
 
 from ..hub import prepare_log, prepare_policy, push_log, push_policy
 from ..policy.config import POLICY_CONFIG_NAME
@@ -69,6 +72,8 @@ def main(argv: list[str]) -> int:
         print(f"Dry run: {len(files)} files in {target}, nothing was sent to {args.repo_id}.")
         return 0
     commit = push(args.folder, args.repo_id, private=not args.public, revision=args.revision, **options)
+    # Only a push that does not block gives a Future.
+    commit = cast(CommitInfo, commit)
     print(f"Pushed to {commit.repo_url}, revision {commit.oid}")
     print(f"trl-glam {'eval' if is_policy else 'verify-log'} {args.repo_id}" + (" --suite ..." if is_policy else ""))
     return 0

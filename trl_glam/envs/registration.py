@@ -34,7 +34,7 @@ MINIGRID_LEVELS = (
 
 
 def register_environments() -> None:
-    """Register `BabyAI-Text/<level>-v0` for every level of Minigrid's BabyAI and of GLAM's, and the TextWorld games."""
+    """Register `BabyAI-Text/<level>-v0` for every level of Minigrid's BabyAI and GLAM's, and the TextWorld games."""
     register_textworld()
     levels = {name: {"level": name} for name in (*MINIGRID_LEVELS, *GLAM_LEVELS)}
     levels["GoToFrench"] = {"level": "GoToLocal", "language": "french"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -36,7 +36,7 @@ WAITS = (1.0, 4.0, 16.0)
 LONGEST_WAIT = 300.0
 _PASSING = (409, 412, 429, 500, 502, 503, 504)
 # ConnectionError is Xet's.
-_FAULTS = (HfHubHTTPError, *HUB_NETWORK_ERRORS, ConnectionError)
+_FAULTS: tuple[type[Exception], ...] = (HfHubHTTPError, *HUB_NETWORK_ERRORS, ConnectionError)
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
@@ -66,11 +66,12 @@ def call(repo_id: str, function: Callable[[], T]) -> T:
             fault = error
         except RuntimeError as error:
             # An upload in a thread: the reason is the cause.
-            if not isinstance(error.__cause__, _FAULTS):
+            cause = error.__cause__
+            if not isinstance(cause, _FAULTS):
                 raise
-            fault = error.__cause__
+            fault = cause
         if not _may_pass(fault):
-            raise InvalidInputError(_explain(repo_id, fault)) from fault
+            raise InvalidInputError(_explain(repo_id, cast(HfHubHTTPError, fault))) from fault
         if wait is not None:
             wait = min(_retry_after(fault, wait), LONGEST_WAIT)
             logger.warning("%s: %s; trying again in %g s", repo_id, _name(fault), wait)

@@ -140,7 +140,7 @@ def as_log(dataset: Dataset | IterableDataset, source: str) -> InteractionLog | 
     wrong = [name for name in FEATURES if dataset.features[name] != FEATURES[name]]
     if wrong:
         raise InvalidInputError(f"{source} is no interaction log: the columns {wrong} have another type.")
-    log = _as_log(dataset)
+    log = _with_methods(dataset)
     streaming = isinstance(log, IterableDataset)
     versions = [row["schema_version"] for row in log.take(1)] if streaming else log.unique("schema_version")
     if not versions:
@@ -223,10 +223,10 @@ class InteractionLog(_LogViews, Dataset):
     """A `Dataset` of steps; made by [`load_log`]."""
 
     def select(self, *args, **kwargs) -> InteractionLog:
-        return _as_log(super().select(*args, **kwargs))
+        return _with_methods(super().select(*args, **kwargs))
 
     def shuffle(self, *args, **kwargs) -> InteractionLog:
-        return _as_log(super().shuffle(*args, **kwargs))
+        return _with_methods(super().shuffle(*args, **kwargs))
 
     def _generated(self, function, features: Features, columns: tuple[str, ...], **arguments) -> Dataset:
         rows = [*function(self.select_columns(list(columns)), **arguments)]
@@ -258,13 +258,13 @@ class StreamedInteractionLog(_LogViews, IterableDataset):
     """An `IterableDataset` of steps; made by [`load_log`] with `streaming=True`."""
 
     def filter(self, *args, **kwargs) -> StreamedInteractionLog:
-        return _as_log(super().filter(*args, **kwargs))
+        return _with_methods(super().filter(*args, **kwargs))
 
     def take(self, n: int) -> StreamedInteractionLog:
-        return _as_log(super().take(n))
+        return _with_methods(super().take(n))
 
     def skip(self, n: int) -> StreamedInteractionLog:
-        return _as_log(super().skip(n))
+        return _with_methods(super().skip(n))
 
     def _generated(self, function, features: Features, columns: tuple[str, ...], **arguments) -> IterableDataset:
         kwargs = {"log": self.select_columns(list(columns)), **arguments}
@@ -275,14 +275,14 @@ class StreamedInteractionLog(_LogViews, IterableDataset):
 
     def _keep(self, **wanted) -> StreamedInteractionLog:
         kwargs = {"log": self, **wanted}
-        return _as_log(IterableDataset.from_generator(_kept_rows, features=self.features, gen_kwargs=kwargs))
+        return _with_methods(IterableDataset.from_generator(_kept_rows, features=self.features, gen_kwargs=kwargs))
 
     def with_checked_actions(self, source: str) -> StreamedInteractionLog:
         """This log, with every row checked as it is read."""
-        return _as_log(_mapped(self, partial(_check_actions, source=source)))
+        return _with_methods(_mapped(self, partial(_check_actions, source=source)))
 
 
-def _as_log(dataset: Dataset | IterableDataset) -> InteractionLog | StreamedInteractionLog:
+def _with_methods(dataset: Dataset | IterableDataset) -> InteractionLog | StreamedInteractionLog:
     # `datasets` builds every result as the base class; the subclasses add methods and no state, so it may be set.
     dataset.__class__ = InteractionLog if isinstance(dataset, Dataset) else StreamedInteractionLog
     return dataset

@@ -67,6 +67,7 @@ class LineChart {
       const values = rows.flatMap((row) => row.slice(1).filter((value) => value !== null));
       low = Math.min(...values); high = Math.max(...values);
       if (low >= 0 && low < high * 0.6) low = 0;
+      high += (high - low) * 0.04;
       if (high === low) { high += Math.abs(high) * 0.1 || 1; low -= Math.abs(low) * 0.1; }
     }
     const x = (value) => left + (value / xMax) * (width - left - right);

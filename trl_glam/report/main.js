@@ -67,15 +67,16 @@ function buildCurves(data, color) {
 
 function buildKinds(data, color) {
   const curves = Object.keys(data.curves).filter((name) => name.startsWith("kind:"));
-  if (!data.kinds.length && curves.length < 2) return;
+  if (!data.kinds.length && curves.length < 2) return; // one kind of task: nothing to tell apart
   const cards = data.kinds.map((entry) => el("div", { class: "card kind-card" }, el("h3", {}, el("span", { class: "dot", style: `background:${color(entry.group)};margin:0 8px 0 0` }), `${entry.group}, ${entry.what}`),
     ...entry.rates.map((rate) => el("div", { class: "kind-row" }, el("span", {}, rate.kind), spanBar(rate, color(entry.group)), el("span", { class: "num", title: `${rate.episodes} episodes` }, percent(rate.value), el("small", {}, `n ${rate.episodes}`))))));
-  const charts = curves.length < 2 ? [] : [...new Set(curves.flatMap((name) => data.curves[name].map((one) => one.group)))].map((group) => {
-    const box = el("div", { class: "card kind-card chart" }, el("h3", {}, `${group} over environment steps`));
-    const named = curves.filter((name) => data.curves[name].some((one) => one.group === group));
-    const legend = el("div", { class: "legend", style: "margin:8px 0 0" }, ...named.map((name, i) => el("span", { class: "key", style: "cursor:default" }, el("span", { class: "dot", style: `background:var(--s${i % 7})` }), name.slice(5))));
-    box.append(legend);
-    new LineChart(box, { rate: true, height: 210, label: `Success per task kind, ${group}` }).show(named.map((name, i) => ({ ...data.curves[name].find((one) => one.group === group), color: `var(--s${i % 7})`, label: name.slice(5) })));
+  // Single kinds are noisy: lines without bands, and only where there is a course to see.
+  const byGroup = (group) => curves.map((name) => [name.slice(5), data.curves[name].find((one) => one.group === group)]).filter(([, one]) => one && one.rows.length > 3);
+  const charts = [...new Set(curves.flatMap((name) => data.curves[name].map((one) => one.group)))].filter((group) => byGroup(group).length > 1).map((group) => {
+    const named = byGroup(group), box = el("div", { class: "card kind-card chart" }, el("h3", {}, `${group} over environment steps`));
+    box.append(el("div", { class: "legend", style: "margin:8px 0 0" }, ...named.map(([kind], i) => el("span", { class: "key", style: "cursor:default" }, el("span", { class: "dot", style: `background:var(--s${i % 7})` }), kind))));
+    const series = named.map(([kind, one], i) => ({ rows: one.rows.map(([steps, value]) => [steps, value, null, null]), color: `var(--s${i % 7})`, label: kind }));
+    new LineChart(box, { rate: true, height: 210, label: `Success per task kind, ${group}` }).show(series);
     return box;
   });
   section("kinds", "Task kinds", "success rate with 95 % intervals", el("div", { class: "kinds" }, ...cards, ...charts));
@@ -111,7 +112,7 @@ async function main() {
   dark.addEventListener("change", () => { if (!own) applyTheme(dark.matches ? "dark" : "light"); });
   const flip = () => { own = document.documentElement.dataset.theme === "dark" ? "light" : "dark"; applyTheme(own); };
   document.getElementById("theme").addEventListener("click", flip);
-  document.addEventListener("keydown", (event) => { if (event.key.toLowerCase() === "t" && !event.ctrlKey && !event.metaKey && !event.target.matches("input, select")) flip(); });
+  document.addEventListener("keydown", (event) => { if (event.key.toLowerCase() === "t" && !event.ctrlKey && !event.metaKey && !(event.target instanceof Element && event.target.matches("input[type=search], select"))) flip(); });
 
   const data = await unpack();
   document.getElementById("title").textContent = data.title;

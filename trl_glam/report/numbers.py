@@ -281,6 +281,6 @@ def _rounded(values: Sequence[float]) -> list[float]:
     return [_short(value) for value in values]
 
 
-def _short(value: float | None) -> float | None:
+def _short(value: float | np.floating | None) -> float | None:
     """Four significant digits: what a reader can see, in a quarter of the bytes."""
     return None if value is None else float(f"{value:.4g}")

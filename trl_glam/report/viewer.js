@@ -196,7 +196,7 @@ class Pane {
       const box = svg.getBoundingClientRect();
       this.onSeek(Math.round(((event.clientX - box.left) / box.width) * last));
     });
-    this.curve.replaceChildren(el("div", { class: "cap" }, el("span", {}, known.length ? "value, and rewards as bars" : "rewards as bars"), el("span", {}, known.length ? `${shortNumber(low)} … ${shortNumber(high)}` : "")), svg);
+    this.curve.replaceChildren(el("div", { class: "cap" }, el("span", {}, known.length ? "value, and rewards as bars" : "rewards as bars"), el("span", {}, known.length ? `${low.toFixed(2)} … ${high.toFixed(2)}` : "")), svg);
   }
 }
 
@@ -321,11 +321,12 @@ class Viewer {
 
   onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches("input[type=search], select")) return;
+    const on = event.target instanceof Element ? event.target : document.body;
+    if (on.matches("input[type=search], select")) return;
     const move = { ArrowLeft: () => this.seek(this.step - 1), ArrowRight: () => this.seek(this.step + 1), Home: () => this.seek(0), End: () => this.seek(this.last),
       ArrowUp: () => this.index > 0 && this.open(this.index - 1), ArrowDown: () => this.index + 1 < this.shown.length && this.open(this.index + 1),
       " ": () => this.toggle(), c: () => this.compare(), p: () => this.panes.forEach((pane) => { pane.prompt.open = !pane.prompt.open; }) }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!move || (event.key === " " && event.target.matches("button, summary, a"))) return;
+    if (!move || (event.key === " " && on.matches("button, summary, a"))) return;
     // Home, End and the vertical arrows scroll the page elsewhere; here they belong to the viewer when it is in sight.
     const box = document.getElementById("viewer").getBoundingClientRect();
     if (box.bottom < 80 || box.top > innerHeight - 80) return;
