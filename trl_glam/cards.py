@@ -71,9 +71,9 @@ def describe_base(name: str | None) -> BaseModel:
     try:
         validate_repo_id(name)
     except HFValidationError:
-        return BaseModel("a language model from a folder of its author's")
+        return BaseModel("a language model of its author's own")
     if Path(name).is_dir():
-        return BaseModel("a language model from a folder of its author's")
+        return BaseModel("a language model of its author's own")
     return BaseModel(f"[{name}](https://huggingface.co/{name})", name)
 
 

@@ -24,6 +24,10 @@ from ..rollout.runner import TRAINING_SEEDS
 from ..types import EpisodeKey
 
 
+# Pixels of the animation, about.
+_WIDTH = 360
+
+
 def record_episode(
     policy: ScoringPolicy,
     folder: str | Path,
@@ -63,13 +67,15 @@ def record_episode(
     transitions, frames = [], []
     try:
         first = runner.observations[0]
-        is_grid = grid_world(envs[0]) is not None
+        world = grid_world(envs[0])
+        # About as wide on the page whatever the grid's size.
+        tile_size = 32 if world is None else max(12, _WIDTH // world.width)
         while runner.observations:
-            if is_grid:
-                frames.append(grid_frame(envs[0]))
+            if world is not None:
+                frames.append(grid_frame(envs[0], tile_size))
             transitions += runner.step()
-        if is_grid:
-            frames.append(grid_frame(envs[0]))
+        if world is not None:
+            frames.append(grid_frame(envs[0], tile_size))
     finally:
         runner.close()
     steps = [_step(transition) for transition in transitions]

@@ -92,6 +92,10 @@ def stage_policy(folder: str | Path, target: str | Path, repo_id: str) -> tuple[
             public = public_json(content)
             if path.name == RESULTS_NAME:
                 public["policy"] = repo_id
+            if path.name == "tokenizer_config.json":
+                # How the tokenizer was found on this machine.
+                for key in ("is_local", "local_files_only", "name_or_path"):
+                    public.pop(key, None)
             if public != content:
                 path.write_text(json.dumps(public, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return PolicyConfig.load(target), base
