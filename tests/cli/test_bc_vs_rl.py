@@ -122,7 +122,7 @@ def test_wrong_values_are_one_line_and_exit_code_2(tmp_path, capsys, words, mess
 
 def test_shipped_recipe_is_read_with_its_sections():
     own, *_ = parse_recipe("bc-vs-rl", (ComparisonArguments,), ["--config", "bc_vs_rl"], "")
-    assert own.transitions == 4096 and own.ppo["total_env_steps"] == 16384 and own.bc["loss"] == "action"
+    assert own.transitions == 4096 and own.ppo["total_env_steps"] == 24576 and own.bc["loss"] == "action"
 
 
 def test_a_thinned_log_holds_whole_episodes_from_beginning_to_end(tmp_path):
