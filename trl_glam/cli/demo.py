@@ -29,7 +29,7 @@ from ..evaluation import EvaluationResult, Panel, evaluate_policy
 from ..figures import learning_curve
 from ..rollout import ListedEpisodes, Runner, Sink
 from ..trainer import GLAMConfig, GLAMTrainer
-from ..types import EpisodeKey, Transition
+from ..types import EpisodeKey, InvalidInputError, Transition
 from .recipe import parse_recipe
 from .train import finish, make_trainer, run_summary
 
@@ -72,6 +72,8 @@ def main(argv: Sequence[str]) -> int:
     if options.total_env_steps is not None:
         words += ["--total_env_steps", str(options.total_env_steps)]
     args, model_args = parse_recipe("demo", (GLAMConfig, ModelConfig), words, "")
+    if Path(args.output_dir, "interactions").exists():
+        raise InvalidInputError(f"{args.output_dir} holds an earlier demo; remove it, or give another --output_dir.")
     _Demo(args, model_args).run()
     return 0
 
