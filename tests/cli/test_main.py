@@ -16,7 +16,7 @@ from trl_glam.types import InvalidInputError
 
 def test_every_command_has_a_file_and_every_file_a_command():
     files = {file.stem for file in Path(trl_glam.cli.__path__[0]).glob("*.py")}
-    shared = {"__init__", "main", "common"}
+    shared = {"__init__", "main", "common", "recipe"}
     assert files - shared == {name.replace("-", "_") for name in COMMANDS}
 
 
