@@ -100,8 +100,8 @@ class ScoringAgent(Agent):
 
     @property
     def template(self) -> PromptTemplate:
-        """The prompt template the policy was trained with."""
-        return self.policy.prompt_template
+        """The prompt template the policy was trained with; GLAM's for a policy that records none."""
+        return self.policy.prompt_template or PromptTemplate()
 
     def forget(self) -> None:
         """Drop what was computed with the previous weights."""

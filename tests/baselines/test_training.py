@@ -78,6 +78,6 @@ def test_the_optimizer_goes_on_where_it_was(tmp_path):
 
 def test_the_command_says_what_is_wrong_in_one_line(capsys):
     assert main(["baseline", "dqn"]) == 2
-    assert main(["baseline", "drrn", "--env_id", "X-v0", "--num_env", "3"]) == 2
+    assert main(["baseline", "drrn", "--env_id", "X-v0", "--nom_envs", "3"]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 2 and "drrn, symbolic" in errors[0] and "num_env" in errors[1]
+    assert len(errors) == 2 and "drrn, symbolic" in errors[0] and "nom_envs" in errors[1]

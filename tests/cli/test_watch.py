@@ -21,7 +21,8 @@ LEVEL = "BabyAI-Text/GoToLocalS5N2-v0"
 
 def test_bot_on_a_grid(capsys):
     assert main(["watch", "bot", "--env_id", LEVEL, "--episodes", "2", "--seed", "3"]) == 0
-    shown = capsys.readouterr().out
+    # A narrow terminal wraps lines.
+    shown = " ".join(capsys.readouterr().out.split())
     assert shown.count("success") >= 2 and "(success so far 1.00 of 2)" in shown
     assert "██" in shown and any(heading in shown for heading in "▶▼◀▲")
     assert "▸" in shown and "reward" in shown
@@ -39,7 +40,9 @@ def test_text_only_world_of_one_s_own(capsys):
     gym.register("WatchCorridor-v0", CorridorEnv)
     assert main(["watch", "random", "--env_id", "WatchCorridor-v0", "--episodes", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "walk to cell 3" in shown and "You are in cell" in shown and "██" not in shown.split("▸")[0]
+    assert "walk to cell 3" in shown and "You are in cell" in shown
+    # No grid: the only blocks are the bars of probabilities, behind a percentage.
+    assert all("%" in line for line in shown.splitlines() if "██" in line)
 
 
 def test_grid_shows_what_is_there():
