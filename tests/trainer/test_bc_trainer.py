@@ -263,8 +263,8 @@ def test_value_head_stays_as_it_is_and_ppo_trains_it_again(t5, tmp_path, lamp_lo
 @pytest.mark.parametrize("make", [tiny_t5, tiny_llama], ids=["t5", "llama"])
 def test_a_tiny_random_model_learns_what_the_expert_does(make, tmp_path, lamp_log, loss):
     trainer = make_trainer(
-        make(tmp_path / "model"), tmp_path, lamp_log, loss=loss, minibatch_size=16, num_train_epochs=8,
-        learning_rate=3e-3, freeze_embeddings=False, temperature=1.0, eval_episodes=100,
+        make(tmp_path / "model"), tmp_path, lamp_log, loss=loss, minibatch_size=16, num_train_epochs=16,
+        learning_rate=1e-3, lr_scheduler_type="linear", freeze_embeddings=False, temperature=1.0, eval_episodes=100,
     )  # fmt: skip
     assert trainer.evaluate()["eval_success_rate"] < 0.6
     trainer.train()

@@ -129,7 +129,9 @@ def log_facts(splits: Mapping[str, list[Path]], *, verify: bool, env_module: str
             rate = float(of_kind["success"].mean())
             kinds.append({"split": name, "name": kind, "episodes": len(of_kind), "success_rate": rate})
         for shard in shards:
-            versions |= read_metadata(shard)["versions"]
+            # Shards that another program wrote carry no versions.
+            if (metadata := read_metadata(shard)) is not None:
+                versions |= metadata["versions"]
         settings = [json.loads(text) for text in frame["env_kwargs"].unique()]
         languages |= {"fr" if kwargs.get("language") == "french" else "en" for kwargs in settings}
     return {
