@@ -7,6 +7,7 @@ import random
 import signal
 import time
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -23,7 +24,9 @@ WALK = {"env_id": "LogWalk-v0", "seed": 3, "policy": "random"}
 
 
 def rows_of(directory):
-    return [row for path in shard_paths(directory) for row in pq.read_table(path).to_pylist()]
+    # One open file a shard: by path, a shard renamed while it is read would be two.
+    shards = [pq.read_table(pa.BufferReader(path.read_bytes())) for path in shard_paths(directory)]
+    return [row for shard in shards for row in shard.to_pylist()]
 
 
 def collect_slowly(directory, num_episodes):
