@@ -90,14 +90,12 @@ class PromptTemplate:
         if not isinstance(self.num_observations, int) or self.num_observations < 1:
             raise InvalidInputError(
                 f"PromptTemplate: num_observations={self.num_observations!r} is given, but the window must be an "
-                "integer "
-                "of at least 1 (the paper uses 3)."
+                "integer of at least 1 (the paper uses 3)."
             )
         if self.language not in _LANGUAGE_PIECES:
             raise InvalidInputError(
                 f"PromptTemplate: language={self.language!r} is given; choose one of {sorted(_LANGUAGE_PIECES)}, or "
-                "give "
-                "`header` and `goal` in your own language."
+                "give `header` and `goal` in your own language."
             )
         for name, default in _LANGUAGE_PIECES[self.language].items():
             if getattr(self, name) is None:
@@ -144,8 +142,7 @@ class PromptTemplate:
         if not observations or len(actions) != len(observations) - 1:
             raise InvalidInputError(
                 f"PromptTemplate.render: {len(observations)} observations and {len(actions)} actions are given; it "
-                "takes "
-                "at least one observation and one action fewer than observations."
+                "takes at least one observation and one action fewer than observations."
             )
         if len(observations) > self.num_observations:
             raise InvalidInputError(

@@ -124,8 +124,7 @@ class _Demo:
         say(self._side_by_side(shown, before, after))
         say(
             f"Saved in {self.folder}: the policy with its card (README.md), {curve.name}, results.json, and every "
-            "training "
-            "episode (interactions/).",
+            "training episode (interactions/).",
             soft_wrap=True,
         )
         say(

@@ -89,10 +89,9 @@ def run_summary(trainer: GLAMTrainer) -> str:
     trainable = sum(p.numel() for p in trainer.policy.parameters() if p.requires_grad)
     return (
         f"{args.num_updates} updates of {steps} environment steps ({args.num_envs} environments x "
-        f"{args.rollout_steps}), "
-        f"{args.num_updates * steps} in all; {args.steps_per_update} optimizer steps of {args.minibatch_size} "
-        "transitions "
-        f"an update; {trainable / 1e6:.1f}M trainable parameters; {args.world_size} process(es)."
+        f"{args.rollout_steps}), {args.num_updates * steps} in all; {args.steps_per_update} optimizer steps of "
+        f"{args.minibatch_size} transitions an update; {trainable / 1e6:.1f}M trainable parameters; {args.world_size} "
+        "process(es)."
     )
 
 
@@ -112,10 +111,8 @@ def _plan(trainer: GLAMTrainer) -> int:
     print(
         f"Plan: {trainer.update} updates took {seconds:.0f} s each, with a peak memory of {memory}; the whole run of "
         f"{args.num_updates} updates ({args.num_updates * args.num_envs * args.rollout_steps} environment steps) "
-        "would take "
-        f"about {seconds * args.num_updates / 3600:.1f} hours at this speed. Early updates, with their longer "
-        "episodes, "
-        "are often slower than later ones."
+        f"would take about {seconds * args.num_updates / 3600:.1f} hours at this speed. Early updates, with their "
+        "longer episodes, are often slower than later ones."
     )
     return 0
 

@@ -61,7 +61,7 @@ def push_run(
         revision=revision or args.hub_revision,
         commit_message=commit_message,
         blocking=blocking,
-        make_env=trainer.make_env,
+        make_env=trainer.environments.make,
     )
 
 

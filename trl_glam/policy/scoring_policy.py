@@ -99,8 +99,7 @@ class ScoringPolicy(PreTrainedModel):
         if not self.is_encoder_decoder or isinstance(self.lm, PeftModel):
             raise InvalidInputError(
                 "freeze_encoder needs an encoder-decoder (T5 family) without an adapter; a causal model has no "
-                "encoder, "
-                "and an adapter trains its layers there."
+                "encoder, and an adapter trains its layers there."
             )
         self.lm.encoder.requires_grad_(False)
         self.__dict__["encoder_cache"] = EncoderCache()

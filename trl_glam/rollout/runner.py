@@ -372,8 +372,7 @@ class Runner:
         if len(state) != len(self._slots):
             raise InvalidInputError(
                 f"The saved run has {len(state)} environments on this process, this one {len(self._slots)}; resume "
-                "with "
-                "the same num_envs and number of processes."
+                "with the same num_envs and number of processes."
             )
         self._started = True
         for index, (slot, saved) in enumerate(zip(self._slots, state, strict=True)):
@@ -387,11 +386,9 @@ class Runner:
             slot.generator.bit_generator.state = saved["generator"]
             if _sha256(slot.observation.prompt) != saved["prompt_sha256"]:
                 raise InvalidInputError(
-                    f"Environment {slot.key.env_id} (slot {slot.key.slot}, seed {slot.key.seed}) does not come to "
-                    "the same "
-                    f"observation when its {len(saved['actions'])} actions are replayed, so the run cannot go on "
-                    "exactly. "
-                    "Make the environment depend on its reset seed and actions alone."
+                    f"Environment {slot.key.env_id} (slot {slot.key.slot}, seed {slot.key.seed}) does not come to the "
+                    f"same observation when its {len(saved['actions'])} actions are replayed, so the run cannot go on "
+                    "exactly. Make the environment depend on its reset seed and actions alone."
                 )
 
 

@@ -1,15 +1,20 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""What a person sees while a run goes on: a progress bar over environment steps, with the success rate."""
+"""Callbacks of PPO: a progress bar over environment steps with the success rate, and where an update ends."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from ..rollout import Sink
 from ..types import EpisodeRecord, Transition
+
+
+if TYPE_CHECKING:
+    from .glam_trainer import GLAMTrainer
 
 
 class EnvironmentProgressCallback(TrainerCallback, Sink):
@@ -65,3 +70,28 @@ class EnvironmentProgressCallback(TrainerCallback, Sink):
             self._bar.close()
             self._bar = None
         self._done = 0
+
+
+class UpdateBoundaryCallback(TrainerCallback):
+    """
+    Logs once per rollout and ends the run by environment steps.
+
+    Args:
+        trainer ([`GLAMTrainer`]):
+            The trainer it belongs to.
+    """
+
+    def __init__(self, trainer: GLAMTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # Trainer begins its sum anew; a checkpoint inside an update had not logged all of it.
+        self.trainer.restore_unlogged_loss()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        used_up = self.trainer.finish_optimizer_step()
+        if used_up and args.logging_strategy == "no":
+            control.should_log = True
+        if self.trainer.is_finished:
+            control.should_training_stop = True
+        return control

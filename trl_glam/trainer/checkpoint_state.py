@@ -97,8 +97,7 @@ def find_checkpoint(output_dir: str, requested: str | bool) -> str:
             return candidate
     raise InvalidInputError(
         f"resume_from_checkpoint=True, but {output_dir} holds no whole checkpoint ({len(candidates)} found); train "
-        "without "
-        "it, or name another output_dir."
+        "without it, or name another output_dir."
     )
 
 
@@ -139,8 +138,7 @@ def load_state(folder: str | Path, rank: int) -> tuple[dict[str, Any], Rollout |
     if not path.is_file():
         raise InvalidInputError(
             f"{folder} holds no state for process {rank}: it was saved by fewer processes, or with "
-            "save_only_model=True. Resume "
-            "with the same number of processes."
+            "save_only_model=True. Resume with the same number of processes."
         )
     state = json.loads(path.read_text(encoding="utf-8"))
     tables = state.pop("rollout", None)

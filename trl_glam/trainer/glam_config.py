@@ -139,8 +139,7 @@ class GLAMConfig(_PolicyTrainerConfig):
         if self.gradient_accumulation_steps not in (1, accumulation):
             raise InvalidInputError(
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps} is given; it follows from "
-                "minibatch_size, the "
-                "number of processes and per_device_train_batch_size: leave it out."
+                "minibatch_size, the number of processes and per_device_train_batch_size: leave it out."
             )
         max_steps = self.num_updates * self.steps_per_update
         if self.max_steps not in (-1, max_steps):

@@ -30,10 +30,11 @@ from ..policy import PackedBatch, ScoringPolicy
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, Rollout, Runner, SeededEpisodes, minibatches
 from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, Transition
-from .callbacks import EnvironmentProgressCallback
+from .callbacks import EnvironmentProgressCallback, UpdateBoundaryCallback
 from .glam_config import GLAMConfig
 from .policy_trainer import _PolicyTrainer
 from .ppo_loss import PPOBatch, ppo_loss
+from .rollout_metrics import episode_metrics
 
 
 class GLAMTrainer(_PolicyTrainer):
@@ -124,7 +125,7 @@ class GLAMTrainer(_PolicyTrainer):
         if not args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(self._progress)
-        self.add_callback(_UpdateBoundaries(self))
+        self.add_callback(UpdateBoundaryCallback(self))
         # A copy, not the base model: the run may start from a policy that was trained before.
         self._reference_lm = copy.deepcopy(self.policy.lm).requires_grad_(False) if args.beta > 0 else None
         # Ends a run early, for a plan of what the whole would take.
@@ -166,7 +167,7 @@ class GLAMTrainer(_PolicyTrainer):
     # -- rollout
 
     def _make_runner(self) -> Runner:
-        args = self.args
+        args, source = self.args, self.environments
         per_act = -(-self._num_envs // args.per_device_rollout_batch_size)
         self._agent = ScoringAgent(
             self.policy,
@@ -174,11 +175,13 @@ class GLAMTrainer(_PolicyTrainer):
             args.per_device_rollout_batch_size,
             lockstep_forwards=per_act if args.world_size > 1 else None,
         )
-        self._episodes = SeededEpisodes(self._env_id, args.seed, self._first_env, self._env_kwargs)
+        self._episodes = SeededEpisodes(
+            self.environments.env_id, args.seed, self._first_env, self.environments.env_kwargs
+        )
         self._finished = EpisodeCollector()
         self._writer = self._make_log_writer() if args.log_interactions else None
         return Runner(
-            self.make_env,
+            source.make,
             self._episodes,
             self._num_envs,
             self._agent,
@@ -280,23 +283,14 @@ class GLAMTrainer(_PolicyTrainer):
         records = self._finished.take()
         if self.args.world_size > 1:
             records = gather_object(records)
-        name = "success_rate" if self._runner.has_success_info else "success_rate_by_return"
         self._recent.extend(record.success for record in records)
         metrics = {
+            **episode_metrics(records, self._recent, self._runner.has_success_info),
             "rollout/steps_per_second": rollout.actions.size * self.args.world_size / seconds,
             "rollout/share_computed": self._agent.num_computed / max(self._agent.num_asked, 1),
             "ppo/explained_variance": rollout.explained_variance(),
         }
         self._agent.num_computed = self._agent.num_asked = 0
-        if self._recent:
-            metrics[f"rollout/{name}"] = float(np.mean(self._recent))
-        if records:
-            metrics["rollout/return"] = float(np.mean([record.episode_return for record in records]))
-            metrics["rollout/length"] = float(np.mean([record.length for record in records]))
-            metrics["rollout/episodes"] = float(len(records))
-        for kind in sorted({record.task_kind for record in records if record.task_kind is not None}):
-            of_kind = [record.success for record in records if record.task_kind == kind]
-            metrics[f"rollout/{name}/{kind}"] = float(np.mean(of_kind))
         for key, value in metrics.items():
             # Not averaged over several rollouts between two logs: the last one counts.
             self._metrics[key] = [value]
@@ -386,10 +380,8 @@ class GLAMTrainer(_PolicyTrainer):
         if not math.isfinite(scalars[0]):
             raise FloatingPointError(
                 f"The PPO loss is {scalars[0]} at optimizer step {self.state.global_step} (environment step "
-                f"{self.env_steps}): "
-                f"{dict(zip(names, scalars[1:], strict=True))}. Lower learning_rate, or check the rewards; the "
-                "checkpoints "
-                f"in {args.output_dir} are from before."
+                f"{self.env_steps}): {dict(zip(names, scalars[1:], strict=True))}. Lower learning_rate, or check the "
+                f"rewards; the checkpoints in {args.output_dir} are from before."
             )
         for name, value in zip(names, scalars[1:], strict=True):
             self._metrics[f"ppo/{name}"].append(value)
@@ -447,8 +439,7 @@ class GLAMTrainer(_PolicyTrainer):
         if state["num_processes"] != self.args.world_size:
             raise InvalidInputError(
                 f"The checkpoint is of a run on {state['num_processes']} processes, this one has "
-                f"{self.args.world_size}; resume "
-                "with the same number."
+                f"{self.args.world_size}; resume with the same number."
             )
         self.env_steps = state["env_steps"]
         self.update = state["update"]
@@ -488,22 +479,3 @@ def _pack(policy: ScoringPolicy, rollout: Rollout, indices: np.ndarray) -> Packe
     return policy.pack(
         [rollout.prompts[i] for i in prompt_ids], [list(rollout.action_sets[i]) for i in action_set_ids]
     )
-
-
-class _UpdateBoundaries(TrainerCallback):
-    """Logs once per rollout and ends the run by environment steps."""
-
-    def __init__(self, trainer: GLAMTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        # Trainer begins its sum anew; a checkpoint inside an update had not logged all of it.
-        self.trainer.restore_unlogged_loss()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        used_up = self.trainer.finish_optimizer_step()
-        if used_up and args.logging_strategy == "no":
-            control.should_log = True
-        if self.trainer.is_finished:
-            control.should_training_stop = True
-        return control

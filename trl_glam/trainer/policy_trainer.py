@@ -11,7 +11,6 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +27,22 @@ from transformers.trainer_utils import rotate_checkpoints
 from .._compat import _BaseTrainer
 from ..agents import Agent, ScoringAgent
 from ..cards import write_policy_card
-from ..envs.contract import make_env
 from ..evaluation import EvaluationResult, Panel
 from ..hub.client import call
 from ..hub.trainer_push import push_checkpoint, push_run
-from ..policy import Calibration, ScoringPolicy
+from ..policy import ScoringPolicy
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, ListedEpisodes, Runner
 from ..rollout.runner import TRAINING_SEEDS
 from ..training_summary import TrainingSummary, curves_of, recipe_settings
 from ..types import EpisodeKey, InvalidInputError
 from .checkpoint_state import find_checkpoint, load_state, save_state, write_manifest
+from .environment_source import EnvironmentSource
+from .policy_setup import build_policy, set_template
 from .policy_trainer_config import _PolicyTrainerConfig
 
 
 TRAINING_ARGUMENTS_NAME = "training_args.json"
-
-# Entries of `model_init_kwargs` that `ScoringPolicy.from_pretrained` takes by name.
-_LOADING_OPTIONS = ("dtype", "attn_implementation", "revision", "trust_remote_code")
 
 
 class _PolicyTrainer(_BaseTrainer):
@@ -91,9 +88,9 @@ class _PolicyTrainer(_BaseTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None],
     ) -> None:
         set_seed(args.seed)
-        self._set_environment(args, environment_factory)
-        policy = _build_policy(model, args, processing_class, peft_config, quantization_config)
-        _set_template(policy, prompt_template, args.num_observations)
+        self.environments = EnvironmentSource(args.env_id, args.env_kwargs, args.env_module, environment_factory)
+        policy = build_policy(model, args, processing_class, peft_config, quantization_config)
+        set_template(policy, prompt_template, args.num_observations)
         if args.fp16 and policy.policy_config.architecture == "encoder_decoder":
             raise InvalidInputError("fp16=True overflows in T5 models; use bf16=True or fp32.")
         if args.freeze_embeddings:
@@ -119,33 +116,13 @@ class _PolicyTrainer(_BaseTrainer):
 
     # -- environments and evaluation
 
-    def _set_environment(self, args: _PolicyTrainerConfig, factory: Callable[[], gym.Env] | None) -> None:
-        if factory is not None and args.env_id is not None:
-            raise InvalidInputError(
-                f"Both environment_factory and args.env_id={args.env_id!r} are given; give one of them."
-            )
-        if factory is None and args.env_id is None:
-            raise InvalidInputError(
-                "No environment is given: set args.env_id (for example 'BabyAI-Text/GoToLocal-v0') or pass "
-                "environment_factory."
-            )
-        if factory is None:
-            self.make_env = lambda key: make_env(args.env_id, args.env_kwargs or {}, args.env_module)
-            self._env_id, self._env_kwargs = args.env_id, dict(args.env_kwargs or {})
-            probe = self.make_env(None)
-        else:
-            probe = _made_by(factory)
-            self.make_env = lambda key: _made_by(factory)
-            spec = probe.spec
-            self._env_id = type(probe.unwrapped).__name__ if spec is None else spec.id
-            self._env_kwargs = {} if spec is None else dict(spec.kwargs)
-        probe.close()
-
     def evaluation_panel(self) -> Panel:
         """The panel `evaluate` plays: `args.eval_panel`, or the training environment on seeds of its own."""
         if self.args.eval_panel is not None:
             return Panel.load(self.args.eval_panel)
-        return Panel.from_env(self._env_id, self.args.eval_episodes, TRAINING_SEEDS, self._env_kwargs)
+        return Panel.from_env(
+            self.environments.env_id, self.args.eval_episodes, TRAINING_SEEDS, self.environments.env_kwargs
+        )
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -217,7 +194,7 @@ class _PolicyTrainer(_BaseTrainer):
         )
         collected = EpisodeCollector()
         runner = Runner(
-            make_env or self._make_panel_env,
+            make_env or self.environments.make_for,
             ListedEpisodes(keys[args.process_index :: world]),
             num_slots,
             agent,
@@ -237,11 +214,6 @@ class _PolicyTrainer(_BaseTrainer):
         records = collected.records if world == 1 else gather_object(collected.records)
         records = tuple(sorted(records, key=lambda record: record.key.slot))
         return EvaluationResult(panel, records, seed, greedy, runner.has_success_info)
-
-    def _make_panel_env(self, key: EpisodeKey) -> gym.Env:
-        if self.args.env_id is None and (key.env_id, key.env_kwargs) == (self._env_id, self._env_kwargs):
-            return self.make_env(key)
-        return make_env(key.env_id, key.env_kwargs, self.args.env_module)
 
     def _any_process(self, flag: bool) -> bool:
         if self.args.world_size == 1:
@@ -273,8 +245,10 @@ class _PolicyTrainer(_BaseTrainer):
 
     def _first_observations(self, count: int) -> tuple[list[str], list[tuple[str, ...]]]:
         seeds = range(2 * TRAINING_SEEDS, 2 * TRAINING_SEEDS + count)
-        keys = [EpisodeKey(self._env_id, seed, env_kwargs=self._env_kwargs) for seed in seeds]
-        runner = Runner(self.make_env, ListedEpisodes(keys), count, Agent(), self.policy.prompt_template, seed=0)
+        keys = [EpisodeKey(self.environments.env_id, seed, env_kwargs=self.environments.env_kwargs) for seed in seeds]
+        runner = Runner(
+            self.environments.make, ListedEpisodes(keys), count, Agent(), self.policy.prompt_template, seed=0
+        )
         try:
             observations = runner.observations
         finally:
@@ -493,9 +467,9 @@ class _PolicyTrainer(_BaseTrainer):
     def _training_summary(self, dataset_name: str | None = None, tags: Sequence[str] = ()) -> TrainingSummary:
         return TrainingSummary(
             trainer=self._name,
-            env_id=self._env_id,
-            env_kwargs=self._env_kwargs,
-            registered=self.args.env_id is not None,
+            env_id=self.environments.env_id,
+            env_kwargs=self.environments.env_kwargs,
+            registered=self.environments.is_registered,
             settings=recipe_settings(self.args),
             curves=curves_of(self.state.log_history),
             tags=list(dict.fromkeys([*self._tag_names, *tags])),
@@ -517,106 +491,3 @@ class _Placeholder(torch.utils.data.Dataset):
         if not 0 <= index < self.length:
             raise IndexError(index)
         return {"index": index}
-
-
-def _made_by(factory: Callable[[], gym.Env]) -> gym.Env:
-    env = factory()
-    if not isinstance(env, gym.Env):
-        raise InvalidInputError(
-            f"environment_factory gave a {type(env).__name__}, it must give a gymnasium.Env whose reset and step "
-            "speak text (see "
-            "trl_glam.envs.check_text_env). The environments of TRL's GRPOTrainer, classes whose methods are tools, "
-            "do not fit: "
-            "here the policy chooses among info['admissible_actions']."
-        )
-    return env
-
-
-def _build_policy(
-    model: str | ScoringPolicy,
-    args: _PolicyTrainerConfig,
-    processing_class: PreTrainedTokenizerBase | None,
-    peft_config: PeftConfig | None,
-    quantization_config: Any | None,
-) -> ScoringPolicy:
-    if isinstance(model, ScoringPolicy):
-        _check_agreement(model, args, peft_config, quantization_config, processing_class)
-        return model
-    options = dict(args.model_init_kwargs or {})
-    named = {name: options.pop(name) for name in _LOADING_OPTIONS if name in options}
-    policy = ScoringPolicy.from_pretrained(
-        model,
-        scoring=args.scoring,
-        temperature=args.temperature,
-        calibration=args.calibration,
-        head=args.head,
-        num_actions=None,
-        value_head=args.value_head,
-        detach_value=args.detach_value,
-        init=args.init,
-        tokenizer=processing_class,
-        peft_config=peft_config,
-        quantization_config=quantization_config,
-        model_init_kwargs=options,
-        **named,
-    )
-    if policy.prompt_template is None:
-        # A plain language model, not a saved policy.
-        config = policy.policy_config
-        changes: dict[str, Any] = {}
-        if args.temperature is None:
-            changes["temperature"] = args.learning_temperature
-        if args.calibration is None and config.head == "scoring":
-            changes["calibration"] = Calibration(args.learning_calibration)
-        if args.detach_value is None:
-            changes["detach_value"] = config.value_head != "paper"
-        policy.policy_config = replace(config, **changes)
-    return policy
-
-
-def _check_agreement(
-    policy: ScoringPolicy,
-    args: _PolicyTrainerConfig,
-    peft_config: Any | None,
-    quantization_config: Any | None,
-    processing_class: Any | None,
-) -> None:
-    given = {
-        "peft_config": peft_config,
-        "quantization_config": quantization_config,
-        "processing_class": processing_class,
-        "args.model_init_kwargs": args.model_init_kwargs,
-    }
-    extra = [name for name, value in given.items() if value]
-    if extra:
-        raise InvalidInputError(
-            f"{', '.join(extra)} cannot be applied to a ScoringPolicy that is already built; pass it to "
-            "ScoringPolicy.from_pretrained, or pass the model's name to the trainer."
-        )
-    config = policy.policy_config
-    actual = {name: getattr(config, name) for name in ("scoring", "temperature", "head", "value_head", "detach_value")}
-    actual["calibration"] = config.calibration.mode
-    for name, value in actual.items():
-        asked = getattr(args, name)
-        if asked is not None and asked != value:
-            raise InvalidInputError(
-                f"args.{name}={asked!r} differs from the given ScoringPolicy's {value!r}; leave it out of the "
-                "arguments."
-            )
-
-
-def _set_template(policy: ScoringPolicy, template: PromptTemplate | None, num_observations: int | None) -> None:
-    """Give the policy its template: the given one, its own, or GLAM's with the window asked for."""
-    own = policy.prompt_template
-    base = template or own
-    if base is None:
-        policy.prompt_template = PromptTemplate(num_observations=num_observations or 3)
-        return
-    if num_observations is not None and num_observations != base.num_observations:
-        whose = "the given prompt_template" if template is not None else "the policy"
-        raise InvalidInputError(
-            f"args.num_observations={num_observations} differs from the window of {base.num_observations} of "
-            f"{whose}; leave one "
-            "of them out."
-        )
-    policy.prompt_template = base

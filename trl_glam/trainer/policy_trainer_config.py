@@ -196,8 +196,7 @@ class _PolicyTrainerConfig(_BaseConfig):
         if self.auto_find_batch_size:
             raise InvalidInputError(
                 "auto_find_batch_size=True changes the batch in the middle of a rollout; lower "
-                "per_device_train_batch_size "
-                "instead, it changes memory and nothing else."
+                "per_device_train_batch_size instead, it changes memory and nothing else."
             )
         if str(self.hub_strategy) in ("checkpoint", "all_checkpoints"):
             raise InvalidInputError(
