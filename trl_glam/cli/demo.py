@@ -13,28 +13,29 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from trl import ModelConfig
 
-from ..agents import Agent, BotAgent, RandomAgent, ScoringAgent
+from ..agents import BotAgent, RandomAgent
 from ..envs.contract import make_env
 from ..evaluation import EvaluationResult, Panel, evaluate_policy
 from ..figures import learning_curve
-from ..rollout import ListedEpisodes, Runner, Sink
 from ..trainer import GLAMConfig, GLAMTrainer
-from ..types import EpisodeKey, InvalidInputError, Transition
+from ..trainer.sample_episode import EpisodeStory
+from ..types import EpisodeKey, InvalidInputError
 from .recipe import parse_recipe
 from .train import finish, make_trainer, run_summary
 
 
 _EPISODES = 100
+# Steps of the episode that is told before and after.
+_SHOWN_STEPS = 4
 
 
 class _Clock:
@@ -101,8 +102,7 @@ class _Demo:
             self._add("random", evaluate_policy(RandomAgent(), self.panel), None)
             bot = evaluate_policy(BotAgent(), self.panel)
             self._add("untrained", trainer.play(self.panel), trainer.play(self.panel, greedy=True))
-            shown = EpisodeKey(self.args.env_id, self.panel.episodes()[0].seed, env_kwargs=self.args.env_kwargs or {})
-            before = _tell(trainer, shown)
+            before = _tell(trainer, self.panel)
         with clock.part("training"):
             trainer.train()
         say(f"Playing the same {_EPISODES} episodes with the trained model ...")
@@ -115,13 +115,13 @@ class _Demo:
                 trainer.play(self.panel, make_env=_with_other_mission),
                 trainer.play(self.panel, greedy=True, make_env=_with_other_mission),
             )
-            after = _tell(trainer, shown)
+            after = _tell(trainer, self.panel)
         with clock.part("saving"):
             finish(trainer)
             curve = self._draw(trainer)
             self._write_results()
         say(self._table())
-        say(self._side_by_side(shown, before, after))
+        say(self._side_by_side(before, after))
         say(
             f"Saved in {self.folder}: the policy with its card (README.md), {curve.name}, results.json, and every "
             "training episode (interactions/).",
@@ -146,14 +146,16 @@ class _Demo:
             table.add_row(name, _rate(sampled), f"{sampled.mean_length:.1f}", *(cells or ["-", "-"]))
         return table
 
-    def _side_by_side(self, key: EpisodeKey, before: list[str], after: list[str]) -> Table:
-        table = Table(title=f"The episode of seed {key.seed}, most probable action in every step: {before[0]}")
+    def _side_by_side(self, before: EpisodeStory, after: EpisodeStory) -> Table:
+        seed = self.panel.episodes()[0].seed
+        table = Table(title=f"The episode of seed {seed}, most probable action in every step: {before.mission}")
         table.add_column("before training")
         table.add_column("after training")
-        for row in range(max(len(before), len(after)) - 1):
-            table.add_row(
-                *(told[row + 1] if row + 1 < len(told) else "" for told in (before, after)), end_section=True
-            )
+        *first, ended_before = before.told(_SHOWN_STEPS)
+        *then, ended_after = after.told(_SHOWN_STEPS)
+        for left, right in zip_longest(first, then, fillvalue=""):
+            table.add_row(left, right, end_section=True)
+        table.add_row(ended_before, ended_after)
         return table
 
     def _draw(self, trainer: GLAMTrainer) -> Path:
@@ -199,47 +201,11 @@ def _with_other_mission(key: EpisodeKey) -> gym.Env:
     return _OtherMission(make_env(key.env_id, key.env_kwargs))
 
 
-class _Story(Sink):
-    """Tells an episode in words, with the probability of every action."""
-
-    def __init__(self, max_steps: int) -> None:
-        self.max_steps = max_steps
-        self.lines: list[str] = []
-        self.steps = 0
-
-    def on_transition(self, transition: Transition) -> None:
-        observation, decision = transition.observation, transition.decision
-        if not self.lines:
-            self.lines.append(observation.mission)
-        self.steps += 1
-        if self.steps <= self.max_steps:
-            probabilities = np.exp(decision.log_probs)
-            order = np.argsort(-probabilities)
-            listed = ", ".join(f"{observation.admissible_actions[i]} {probabilities[i]:.2f}" for i in order)
-            taken = observation.admissible_actions[decision.index]
-            self.lines.append(f"{'. '.join(observation.sentences)}.\n-> [bold]{taken}[/bold]  ({listed})")
-        if transition.ended:
-            outcome = "reached the goal" if transition.success else "did not reach the goal"
-            self.lines.append(f"[bold]{outcome}[/bold] in {self.steps} steps")
-
-
-def _tell(trainer: GLAMTrainer, key: EpisodeKey, max_steps: int = 4) -> list[str]:
-    """The mission, the first steps and the end of an episode with most probable actions."""
-    story = _Story(max_steps)
-    agent: Agent = ScoringAgent(trainer.policy, trainer.model_wrapped)
-    runner = Runner(
-        lambda k: make_env(k.env_id, k.env_kwargs, trainer.args.env_module),
-        ListedEpisodes([replace(key, slot=0)]),
-        1,
-        agent,
-        trainer.policy.prompt_template,
-        seed=0,
-        greedy=True,
-        sinks=[story],
-    )
-    runner.run()
-    runner.close()
-    return story.lines
+def _tell(trainer: GLAMTrainer, panel: Panel) -> EpisodeStory:
+    """The panel's first episode, with most probable actions."""
+    story = EpisodeStory()
+    trainer.play(panel.head(1), greedy=True, sinks=[story])
+    return story
 
 
 def _rate(result: EvaluationResult) -> str:

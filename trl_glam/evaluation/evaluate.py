@@ -19,7 +19,7 @@ from ..agents import Agent, ScoringAgent
 from ..envs import contract as envs
 from ..policy.scoring_policy import ScoringPolicy
 from ..prompts import PromptTemplate
-from ..rollout.runner import ListedEpisodes, Runner, Sink
+from ..rollout.runner import EpisodeCollector, ListedEpisodes, Runner, Sink
 from ..types import EpisodeKey, EpisodeRecord, InvalidInputError
 from .panels import Panel
 from .statistics import wilson_interval
@@ -190,7 +190,7 @@ def evaluate_policy(
     """
     if isinstance(agent, ScoringPolicy):
         agent = ScoringAgent(agent)
-    collected = _Collected()
+    collected = EpisodeCollector()
     runner = make_runner(
         agent,
         panel,
@@ -247,11 +247,3 @@ def template_of(agent: Agent) -> PromptTemplate:
     """The template a policy was trained with; GLAM's for untrained models and for agents that read no prompt."""
     recorded = agent.template if isinstance(agent, ScoringAgent) else None
     return PromptTemplate() if recorded is None else recorded
-
-
-class _Collected(Sink):
-    def __init__(self) -> None:
-        self.records: list[EpisodeRecord] = []
-
-    def on_episode_end(self, record: EpisodeRecord) -> None:
-        self.records.append(record)

@@ -5,6 +5,7 @@ from .bc_config import BCConfig
 from .bc_trainer import BCTrainer
 from .glam_config import GLAMConfig
 from .glam_trainer import GLAMTrainer
+from .sample_episode import SampleEpisodeCallback
 
 
-__all__ = ["BCConfig", "BCTrainer", "GLAMConfig", "GLAMTrainer"]
+__all__ = ["BCConfig", "BCTrainer", "GLAMConfig", "GLAMTrainer", "SampleEpisodeCallback"]

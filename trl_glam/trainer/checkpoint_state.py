@@ -28,6 +28,7 @@ MANIFEST_NAME = "manifest.json"
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader sees either the old content or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

@@ -59,6 +59,9 @@ class GLAMConfig(_PolicyTrainerConfig):
             Learning rate of the value head; `None` uses `learning_rate`.
         value_warmup_steps (`int`, *optional*, defaults to `0`):
             Optimizer steps at the start in which only the value is trained.
+        num_probe_prompts (`int`, *optional*, defaults to `0`):
+            First observations, of seeds that no run trains on, whose action distributions are logged at every update
+            as `probe/{prompt}/{action}`; the prompts are in `output_dir/probes.json`.
         log_interactions (`bool`, *optional*, defaults to `False`):
             Write every training episode to `output_dir/interactions` as a dataset.
     """
@@ -95,6 +98,9 @@ class GLAMConfig(_PolicyTrainerConfig):
     value_warmup_steps: int = field(
         default=0, metadata={"help": "Optimizer steps at the start in which only the value is trained."}
     )
+    num_probe_prompts: int = field(
+        default=0, metadata={"help": "Fixed prompts whose action distributions are logged at every update."}
+    )
     log_interactions: bool = field(
         default=False, metadata={"help": "Write every training episode to output_dir/interactions as a dataset."}
     )
@@ -102,7 +108,7 @@ class GLAMConfig(_PolicyTrainerConfig):
     def __post_init__(self) -> None:
         self._check_positive("num_envs", "rollout_steps", "total_env_steps", "minibatch_size", "num_ppo_epochs")
         self._check_positive("cliprange", "cliprange_value", "target_kl", "reward_scale", "value_learning_rate")
-        self._check_at_least_zero("vf_coef", "entropy_coef", "beta", "value_warmup_steps")
+        self._check_at_least_zero("vf_coef", "entropy_coef", "beta", "value_warmup_steps", "num_probe_prompts")
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} is given; it must be between 0 and 1.")

@@ -9,11 +9,13 @@ Trainer's. What a run needs to go on exactly is in `exact_state`.
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +33,7 @@ from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, Rollout, Runner, SeededEpisodes, minibatches
 from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, Transition
 from .callbacks import EnvironmentProgressCallback, UpdateBoundaryCallback
+from .checkpoint_state import write_atomically
 from .glam_config import GLAMConfig
 from .policy_trainer import _PolicyTrainer
 from .ppo_loss import PPOBatch, ppo_loss
@@ -130,7 +133,17 @@ class GLAMTrainer(_PolicyTrainer):
         self._reference_lm = copy.deepcopy(self.policy.lm).requires_grad_(False) if args.beta > 0 else None
         # Ends a run early, for a plan of what the whole would take.
         self.stop_after_updates: int | None = None
+        self._probes = self._make_probes()
         self._reset_run()
+
+    def _make_probes(self) -> list[tuple[str, tuple[str, ...]]]:
+        if not self.args.num_probe_prompts:
+            return []
+        prompts, actions = self._first_observations(self.args.num_probe_prompts)
+        if self.is_world_process_zero():
+            probes = [{"prompt": p, "admissible_actions": list(a)} for p, a in zip(prompts, actions, strict=True)]
+            write_atomically(Path(self.args.output_dir, "probes.json"), json.dumps(probes, indent=1))
+        return list(zip(prompts, actions, strict=True))
 
     def _reset_run(self) -> None:
         self.env_steps = 0
@@ -224,6 +237,7 @@ class GLAMTrainer(_PolicyTrainer):
         if self._writer is not None:
             self._writer.update = self.update
             self._writer.policy_revision = f"update-{self.update}"
+        self._log_probes()
         steps = [self._runner.step() for _ in range(args.rollout_steps)]
         rollout = Rollout.from_transitions(steps, args.reward_scale)
         self._value_the_ends(rollout, steps)
@@ -236,6 +250,15 @@ class GLAMTrainer(_PolicyTrainer):
         self._log_rollout(rollout, time.perf_counter() - started)
         self._update_started = time.perf_counter()
         return rollout
+
+    def _log_probes(self) -> None:
+        """Log what the policy would do on the probe prompts; all processes forward, as often."""
+        if not self._probes:
+            return
+        results = self._agent.evaluate(self._probes, -(-len(self._probes) // self._agent.batch_size))
+        for number, ((_, actions), (log_probs, _)) in enumerate(zip(self._probes, results, strict=True)):
+            for action, log_prob in zip(actions, log_probs, strict=True):
+                self._metrics[f"probe/{number}/{action}"] = [math.exp(log_prob)]
 
     def _value_the_ends(self, rollout: Rollout, steps: list[list[Transition]]) -> None:
         """Value what comes after the rollout: terminal observations of truncated episodes, and the current ones."""

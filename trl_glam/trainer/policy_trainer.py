@@ -32,7 +32,7 @@ from ..hub.client import call
 from ..hub.trainer_push import push_checkpoint, push_run
 from ..policy import ScoringPolicy
 from ..prompts import PromptTemplate
-from ..rollout import EpisodeCollector, ListedEpisodes, Runner
+from ..rollout import EpisodeCollector, ListedEpisodes, Runner, Sink
 from ..rollout.runner import TRAINING_SEEDS
 from ..training_summary import TrainingSummary, curves_of, recipe_settings
 from ..types import EpisodeKey, InvalidInputError
@@ -40,6 +40,7 @@ from .checkpoint_state import find_checkpoint, load_state, save_state, write_man
 from .environment_source import EnvironmentSource
 from .policy_setup import build_policy, set_template
 from .policy_trainer_config import _PolicyTrainerConfig
+from .sample_episode import SampleEpisodeCallback
 
 
 TRAINING_ARGUMENTS_NAME = "training_args.json"
@@ -113,6 +114,8 @@ class _PolicyTrainer(_BaseTrainer):
             optimizers=optimizers,
         )
         self._prepare_policy(policy)
+        if args.log_sample_episode:
+            self.add_callback(SampleEpisodeCallback(self))
 
     # -- environments and evaluation
 
@@ -165,6 +168,7 @@ class _PolicyTrainer(_BaseTrainer):
         greedy: bool = False,
         seed: int = 0,
         make_env: Callable[[EpisodeKey], gym.Env] | None = None,
+        sinks: Sequence[Sink] = (),
     ) -> EvaluationResult:
         """
         Play a panel with the policy as it is now, on all processes.
@@ -178,6 +182,8 @@ class _PolicyTrainer(_BaseTrainer):
                 Seed of the action draws.
             make_env (`Callable[[EpisodeKey], gym.Env]`, *optional*):
                 Makes the environment of an episode; the panel's own, or the training environment, if not given.
+            sinks (`Sequence[Sink]`, *optional*):
+                Told about the transitions and episodes that this process plays.
 
         Returns:
             [`EvaluationResult`]: the same on every process and for every number of processes.
@@ -202,7 +208,7 @@ class _PolicyTrainer(_BaseTrainer):
             seed,
             greedy=greedy,
             success_threshold=args.success_threshold,
-            sinks=[collected],
+            sinks=[collected, *sinks],
             workers=args.env_workers,
         )
         try:

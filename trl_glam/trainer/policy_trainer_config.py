@@ -77,6 +77,9 @@ class _PolicyTrainerConfig(_BaseConfig):
             Number of evaluation episodes without a panel.
         eval_greedy (`bool`, *optional*, defaults to `False`):
             Evaluate the most probable action instead of sampling.
+        log_sample_episode (`bool`, *optional*, defaults to `False`):
+            Show the first evaluation episode as a table after every evaluation, and keep it in
+            `output_dir/sample_episodes.jsonl` ([`SampleEpisodeCallback`]).
         per_device_rollout_batch_size (`int`, *optional*, defaults to `64`):
             Prompts per forward of a process while acting; a memory and speed knob, results do not depend on it.
         env_workers (`int`, *optional*, defaults to `0`):
@@ -146,6 +149,9 @@ class _PolicyTrainerConfig(_BaseConfig):
     eval_episodes: int = field(default=100, metadata={"help": "Number of evaluation episodes without a panel."})
     eval_greedy: bool = field(
         default=False, metadata={"help": "Evaluate the most probable action instead of sampling."}
+    )
+    log_sample_episode: bool = field(
+        default=False, metadata={"help": "Show and keep one evaluation episode, step by step, after every evaluation."}
     )
     per_device_rollout_batch_size: int = field(
         default=64, metadata={"help": "Prompts per forward of a process while acting; results do not depend on it."}
