@@ -14,7 +14,7 @@ from trl_glam.cli import compare
 from trl_glam.cli import eval as eval_command
 from trl_glam.cli.common import agent_from_spec, json_object
 from trl_glam.evaluation import Panel, wilson_interval
-from trl_glam.evaluation.results import read_results, seeds_table
+from trl_glam.evaluation.results import read_results
 from trl_glam.evaluation.scorer import Scorer
 from trl_glam.evaluation.suites import SuiteTest
 from trl_glam.policy import ScoringPolicy
@@ -189,11 +189,6 @@ def test_compare_refuses_other_episodes_and_other_files(tmp_path):
     (tmp_path / "7/results.json").write_text(json.dumps(content))
     with pytest.raises(InvalidInputError, match="No common test"):
         compare.main([str(tmp_path / "5"), str(tmp_path / "7")])
-
-
-def test_tables_over_seeds_warn_below_five():
-    assert "Warning: few: only 2 seed" in seeds_table({"few": [0.5, 0.6], "many": [0.5] * 5})
-    assert "Warning" not in seeds_table({"many": [0.5] * 5})
 
 
 def test_json_object():

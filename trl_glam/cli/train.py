@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from trl import ModelConfig
 
+from ..evaluation.seeds import read_seed_runs, seeds_table
 from ..trainer import GLAMConfig, GLAMTrainer
 from ..trainer.policy_trainer import _PolicyTrainer
 from ..types import InvalidInputError
@@ -136,7 +137,13 @@ def _train_seeds(seeds: Sequence[int], argv: Sequence[str], args: GLAMConfig) ->
             failed.append(seed)
     if failed:
         print(f"Failed: seeds {', '.join(map(str, failed))}. Run the same command again to go on with them.")
-    return 1 if failed else 0
+        return 1
+    try:
+        print(seeds_table({Path(args.output_dir).name: read_seed_runs(args.output_dir)}))
+    except InvalidInputError as error:
+        # The runs are there; only what they have in common cannot be told.
+        print(f"No table over the seeds: {error}")
+    return 0
 
 
 def _without(argv: Sequence[str], flag: str) -> list[str]:

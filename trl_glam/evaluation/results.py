@@ -16,7 +16,7 @@ from typing import Any
 from .. import __version__
 from ..types import InvalidInputError
 from .evaluate import EvaluationResult, SuccessRate
-from .statistics import PairedComparison, holm, paired_comparison, summarize_seeds
+from .statistics import PairedComparison, holm, paired_comparison
 
 
 SCHEMA_VERSION = 1
@@ -63,7 +63,12 @@ def score_entry(
 
 
 def write_results(
-    directory: str | Path, policy: str, seed: int, suites: Mapping[str, Mapping[str, Any]], confidence: float = 0.95
+    directory: str | Path,
+    policy: str,
+    seed: int,
+    suites: Mapping[str, Mapping[str, Any]],
+    confidence: float = 0.95,
+    policy_revision: str | None = None,
 ) -> Path:
     """
     Write `results.json`.
@@ -79,6 +84,8 @@ def write_results(
             One [`score_entry`] a test.
         confidence (`float`, *optional*, defaults to `0.95`):
             Nominal coverage of the intervals.
+        policy_revision (`str`, *optional*):
+            Commit of a policy on the Hub.
 
     Returns:
         `Path`: the file.
@@ -86,6 +93,7 @@ def write_results(
     content = {
         "schema_version": SCHEMA_VERSION,
         "policy": policy,
+        "policy_revision": policy_revision,
         "seed": seed,
         "confidence": confidence,
         "versions": {"trl-glam": __version__, **{package: version(package) for package in _PACKAGES}},
@@ -142,7 +150,7 @@ def results_table(content: Mapping[str, Any]) -> str:
         if published:
             row += [entry["published"].get(column, "") for column in ("GFlan-T5", "Random")]
         rows.append(row)
-    lines = [_markdown(header, rows), "", f"{100 * content['confidence']:g} % Wilson intervals."]
+    lines = [markdown_table(header, rows), "", f"{100 * content['confidence']:g} % Wilson intervals."]
     if published:
         lines.append(
             "Published (huggingface.co/papers/2302.02662): Flan-T5-large, sampled, 99 % intervals over two seeds; the "
@@ -162,7 +170,7 @@ def _kinds_table(entries: Mapping[str, Any]) -> str:
     per_kind = {name: entry[entry["mode"]]["per_kind"] for name, entry in entries.items()}
     kinds = list(dict.fromkeys(kind for scores in per_kind.values() for kind in scores))
     rows = [[name, *(_cell(scores.get(kind)) for kind in kinds)] for name, scores in per_kind.items() if scores]
-    return _markdown(["test", *kinds], rows) if len(kinds) > 1 else ""
+    return markdown_table(["test", *kinds], rows) if len(kinds) > 1 else ""
 
 
 def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, PairedComparison]:
@@ -234,32 +242,12 @@ def comparison_table(comparisons: Mapping[str, PairedComparison], first: str, se
             f"A: {first}",
             f"B: {second}",
             "",
-            _markdown(header, rows),
+            markdown_table(header, rows),
             "",
             f"{100 * confidence:g} % bootstrap intervals of the paired difference; exact McNemar tests, and their "
             "p-values adjusted over the rows.",
         ]
     )
-
-
-def seeds_table(scores: Mapping[str, Sequence[float]], confidence: float = 0.95) -> str:
-    """
-    Markdown table of mean and interquartile mean over seeds, with a warning under it where seeds are few.
-
-    Args:
-        scores (`dict[str, list[float]]`):
-            One score a seed, for every row's name.
-        confidence (`float`, *optional*, defaults to `0.95`):
-            Nominal coverage of the intervals.
-    """
-    summaries = {name: summarize_seeds(values, confidence) for name, values in scores.items()}
-    rows = [
-        [name, str(s.num_seeds), _rate(s.mean, s.mean_interval), _rate(s.iqm, s.iqm_interval)]
-        for name, s in summaries.items()
-    ]
-    lines = [_markdown(["", "seeds", "mean", "IQM"], rows)]
-    warnings = [f"Warning: {name}: {s.warning}." for name, s in summaries.items() if s.warning]
-    return "\n".join(lines + [""] * bool(warnings) + warnings)
 
 
 def _cell(score: Mapping[str, Any] | None) -> str:
@@ -270,6 +258,7 @@ def _rate(value: float, interval: Sequence[float]) -> str:
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of strings."""
     table = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in table)
