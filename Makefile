@@ -2,7 +2,7 @@
 #   make demo         train a real model by PPO on BabyAI-Text and show what it learned
 #   make test         all tests that are not slow    make test-slow   the slow ones (real models, minutes each)
 #   make quality      ruff and mypy                  make format      let ruff rewrite
-#   make bench        speed, JSON in outputs/bench
+#   make bench        speed, JSON in outputs/bench   make docs          the documentation site, in site/
 # Another environment, whose torch is kept: make demo VENV=/path/to/environment
 # Another torch (PyTorch's CPU index avoids the CUDA libraries): make demo TORCH="torch==2.13.0 --index-url URL"
 
@@ -12,10 +12,11 @@ TORCH ?= torch==2.13.0
 PY = $(VENV)/bin/python
 RUN_STAMP = $(VENV)/.trl-glam-run
 DEV_STAMP = $(VENV)/.trl-glam-dev
+DOCS_STAMP = $(VENV)/.trl-glam-docs
 # Two cores and several processes: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
 
-.PHONY: demo test test-slow quality format bench install install-dev clean
+.PHONY: demo test test-slow quality format bench docs install install-dev clean
 
 demo: $(RUN_STAMP)
 	$(PY) -m trl_glam demo
@@ -40,6 +41,10 @@ bench: $(RUN_STAMP)
 	$(PY) benchmarks/env_speed.py --output outputs/bench/env_speed.json
 	$(PY) benchmarks/scoring_speed.py --output outputs/bench/scoring_speed.json
 
+# Any warning fails the build: a broken link, a name that is gone, a docstring that cannot be read.
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q --strict
+
 install: $(RUN_STAMP)
 install-dev: $(DEV_STAMP)
 
@@ -62,6 +67,10 @@ $(RUN_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
 $(DEV_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
 	$(PY) -m pip install -q -e '.[local,test,dev]' -c $(VENV)/.trl-glam-constraints
 	touch $@ $(RUN_STAMP)
+
+$(DOCS_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
+	$(PY) -m pip install -q -e '.[docs]' -c $(VENV)/.trl-glam-constraints
+	touch $@
 
 clean:
 	rm -rf build dist outputs .pytest_cache .ruff_cache .mypy_cache

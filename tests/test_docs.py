@@ -104,3 +104,9 @@ def test_make_targets_and_links_exist(page):
     for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if not link.startswith("http"):
             assert (PAGES[page].parent / link).exists(), (page, link)
+
+
+def test_the_site_shows_every_page():
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for path in ROOT.glob("docs/**/*.md"):
+        assert f": {path.relative_to(ROOT / 'docs').as_posix()}\n" in nav, path
