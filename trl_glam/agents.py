@@ -26,9 +26,14 @@ class Agent:
     Base class of everything that acts.
 
     An agent with memory keys it by `observation.slot` and clears it at `observation.step == 0`.
+
+    Attributes:
+        needs_environment (`bool`):
+            Whether it asks the environment itself, which must then live in the same process.
     """
 
     name = "agent"
+    needs_environment = False
 
     def bind(self, slot: int, env: gym.Env) -> None:
         """
@@ -190,6 +195,7 @@ class BotAgent(Agent):
     """BabyAI's bot, or a TextWorld game's walkthrough; asks the environment itself, so it plays nothing else."""
 
     name = "bot"
+    needs_environment = True
 
     def __init__(self) -> None:
         self._envs: dict[int, gym.Env] = {}
@@ -229,6 +235,7 @@ class MixtureAgent(Agent):
         self.second = second
         self.probability = probability
         self.name = f"{first.name}+{probability:g}*{second.name}"
+        self.needs_environment = first.needs_environment or second.needs_environment
 
     def bind(self, slot: int, env: gym.Env) -> None:
         self.first.bind(slot, env)

@@ -211,6 +211,21 @@ class History:
         self._actions.append(action)
         self._observations.append(sentences)
 
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-serialisable form of the window."""
+        return {
+            "mission": self.mission,
+            "observations": [list(sentences) for sentences in self._observations],
+            "actions": list(self._actions),
+        }
+
+    def load_dict(self, data: dict[str, Any]) -> None:
+        """Go on from [`~History.to_dict`]."""
+        self.reset(data["mission"], ())
+        self._observations.clear()
+        self._observations.extend(tuple(sentences) for sentences in data["observations"])
+        self._actions.extend(data["actions"])
+
     def prompt(self, admissible_actions: Sequence[str]) -> str:
         """The prompt of the current observation."""
         return self.template.render(self.mission, self._observations, self._actions, admissible_actions)

@@ -136,6 +136,9 @@ class Transition:
             The episode ended in success; `False` on every step that does not end an episode.
         final_observation ([`Observation`] or `None`, *optional*):
             The observation after the last action, in the ended episode's window; `None` while the episode runs.
+        dropped (`bool`, *optional*, defaults to `False`):
+            The environment failed at this step: there is no outcome (reward 0, neither terminated nor truncated), and
+            the episode is nobody's to count or to learn from.
     """
 
     observation: Observation
@@ -145,10 +148,11 @@ class Transition:
     truncated: bool
     success: bool
     final_observation: Observation | None = None
+    dropped: bool = False
 
     @property
     def ended(self) -> bool:
-        return self.terminated or self.truncated
+        return self.terminated or self.truncated or self.dropped
 
 
 @dataclass(frozen=True)
@@ -189,3 +193,31 @@ class InvalidInputError(ValueError):
     Library code raises it for bad input; the command line prints its message on one line and exits with code 2. Any
     other exception is a bug and keeps its traceback.
     """
+
+
+class EnvironmentFault(InvalidInputError):
+    """
+    An environment raised, hung, died or broke the contract.
+
+    Args:
+        key ([`EpisodeKey`]):
+            The episode it happened in.
+        actions (`tuple[int, ...]`):
+            Indices of the actions given so far, the one that brought the fault included; empty for a fault at the
+            reset.
+        reason (`str`):
+            What happened, in words.
+    """
+
+    def __init__(self, key: EpisodeKey, actions: tuple[int, ...], reason: str) -> None:
+        self.key, self.actions, self.reason = key, actions, reason
+        when = f"failed at step {len(actions) - 1}" if actions else "failed at its reset"
+        shown = list(actions) if len(actions) <= 100 else f"{len(actions)}, the last 100 {list(actions[-100:])}"
+        super().__init__(
+            f"Environment {key.env_id} (slot {key.slot}, episode {key.number}, seed {key.seed}) {when}: {reason} "
+            f"Actions so far: {shown}."
+        )
+
+    def __reduce__(self) -> tuple[type[EnvironmentFault], tuple[EpisodeKey, tuple[int, ...], str]]:
+        # An exception is pickled by its message alone, and ranks gather faults.
+        return type(self), (self.key, self.actions, self.reason)

@@ -54,7 +54,7 @@ class SeedlessEnv(CountEnv):
 BROKEN = [
     ({"action_space": gym.spaces.Box(0, 1, (1,))}, "action_space is Box"),
     ({"action_space": gym.spaces.Discrete(1)}, "2 actions are admissible, action_space is Discrete"),
-    ({"reset": "hello"}, "reset: it returns str, it must return"),
+    ({"reset": "hello"}, "reset: it returns a str, it must return"),
     ({"whole_info": None}, "info is a NoneType"),
     ({"obs": 3}, "the observation is a int"),
     ({"obs": {"text": "x"}}, "'mission' and 'text'"),

@@ -12,7 +12,7 @@ from trl_glam.evaluation import Panel, evaluate_policy, wilson_interval
 from trl_glam.evaluation.panels import EpisodeGroup
 from trl_glam.policy import ScoringPolicy
 from trl_glam.prompts import PromptTemplate
-from trl_glam.types import Decision, InvalidInputError
+from trl_glam.types import Decision, EnvironmentFault, InvalidInputError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,7 +137,7 @@ def test_environments_and_sinks_are_closed_even_after_an_error():
         def step(self, action):
             raise RuntimeError("broken world")
 
-    with pytest.raises(RuntimeError, match="broken world"):
+    with pytest.raises(EnvironmentFault, match="RuntimeError: broken world"):
         evaluate_policy(RandomAgent(), Panel.from_env("x", 3), num_envs=3, make_env=lambda key: Fails())
     assert len(closed) == 3
 

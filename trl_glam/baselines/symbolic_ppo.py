@@ -219,6 +219,7 @@ class SymbolicAgent(SavableAgent):
     """
 
     name = NAME
+    needs_environment = True
 
     def __init__(self, policy: nn.Module, vocabulary: Vocabulary) -> None:
         self.policy = policy

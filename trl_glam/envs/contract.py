@@ -5,8 +5,8 @@
 is a non-empty list of different strings in every info except the one that ends an episode; an action is an index into
 it, and an index past it raises. `info["descriptions"]` (the text in sentences), `info["task_kind"]`, `info["success"]`
 and `info["mission"]` (for plain-string observations) are optional. [`read_reset`] and [`read_step`] hold every step of
-a run to that, [`check_text_env`] holds an environment to all of it before the run; two wrappers bring near misses into
-the form.
+a run to that, [`check_text_env`] holds an environment to all of it before the run; `wrappers.py` brings near misses
+into the form. An environment that offers [`RestorableEnv`] is brought back from its state instead of being replayed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import importlib.util
 import inspect
 import math
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
 from ..types import InvalidInputError
 
@@ -46,6 +46,64 @@ class TextObservation(NamedTuple):
     sentences: tuple[str, ...]
     admissible_actions: tuple[str, ...]
     task_kind: str | None
+
+
+@runtime_checkable
+class RestorableEnv(Protocol):
+    """
+    What an environment may offer so that a resumed run does not play its episode again from the start: worth it where
+    a step is slow. An environment offers both methods or is replayed from its seed and actions.
+
+    The state is kept in a checkpoint as JSON. It says all that the actions since the reset have changed; what the
+    reset's seed and options decide need not be in it.
+    """
+
+    def get_state(self) -> Any:
+        """The state of the running episode, JSON-serialisable; the same state gives the same value."""
+
+    def set_state(self, state: Any) -> None:
+        """
+        Go to a state of [`~RestorableEnv.get_state`]; called after a reset with the seed and options of its episode.
+        """
+
+
+def as_restorable(env: gym.Env) -> RestorableEnv | None:
+    """
+    The part of an environment that saves and restores all of it.
+
+    Args:
+        env (`gym.Env`):
+            An environment, wrapped or not.
+
+    Returns:
+        [`RestorableEnv`] or `None`: `None` if it has none, or if it is wrapped by something that may hold state of its
+        own, such as a time limit: then its wrapper has to offer both methods.
+    """
+    # `gym.make` puts these around; a reset is all they need.
+    while isinstance(env, (OrderEnforcing, PassiveEnvChecker)):
+        env = env.env
+    return env if isinstance(env, RestorableEnv) else None
+
+
+def unpack_reset(returned: Any, env_id: str) -> tuple[Any, dict[str, Any]]:
+    """What `env.reset` returned, if it is (observation, info); else an [`~trl_glam.types.InvalidInputError`]."""
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise _broken(f"{env_id}, reset", f"it returns {_shape(returned)}, it must return (observation, info)")
+    return returned
+
+
+def unpack_step(returned: Any, env_id: str, step: int) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    """What `env.step` returned, if it is five values; else an [`~trl_glam.types.InvalidInputError`]."""
+    if not isinstance(returned, tuple) or len(returned) != 5:
+        raise _broken(
+            f"{env_id}, step {step}",
+            f"it returns {_shape(returned)}, it must return (observation, reward, terminated, truncated, info)",
+        )
+    return returned
+
+
+def _shape(returned: Any) -> str:
+    return f"{len(returned)} values" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
 
 
 def read_reset(obs: Any, info: Any, env_id: str) -> TextObservation:
@@ -270,11 +328,7 @@ def check_text_env(env: gym.Env, num_episodes: int = 3, seed: int = 0, max_steps
 
 def _play(env: gym.Env, name: str, seed: int, max_steps: int) -> list[tuple]:
     """One random episode, as a list of what was said at each step."""
-    returned = env.reset(seed=seed)
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise _broken(f"{name}, reset", f"it returns {type(returned).__name__}, it must return (observation, info)")
-    obs, info = returned
-    text = read_reset(obs, info, name)
+    text = read_reset(*unpack_reset(env.reset(seed=seed), name), name)
     generator = np.random.default_rng(seed)
     said: list[tuple] = [(text, 0.0)]
     for step in range(max_steps):
@@ -284,13 +338,7 @@ def _play(env: gym.Env, name: str, seed: int, max_steps: int) -> list[tuple]:
                 f"{len(text.admissible_actions)} actions are admissible, action_space is {env.action_space}: it must "
                 "be Discrete(n), n the largest number",
             )
-        returned = env.step(int(generator.integers(len(text.admissible_actions))))
-        if not isinstance(returned, tuple) or len(returned) != 5:
-            raise _broken(
-                f"{name}, step {step}",
-                f"it returns {len(returned) if isinstance(returned, tuple) else 'no'} values, it must return "
-                "(observation, reward, terminated, truncated, info)",
-            )
+        returned = unpack_step(env.step(int(generator.integers(len(text.admissible_actions)))), name, step)
         text = read_step(*returned, name, text.mission, step)
         said.append((text, float(returned[1])))
         if returned[2] or returned[3]:
@@ -307,88 +355,3 @@ def _accepts_too_much(env: gym.Env, name: str, seed: int) -> list[str]:
     except Exception:
         return []
     return [f"step({index}) is accepted though only {index} actions are admissible: an index past them must raise"]
-
-
-# ---- near misses -------------------------------------------------------------------------------------------------
-
-
-class PlainText(gym.Wrapper):
-    """
-    An environment of plain strings, brought into the contract's form.
-
-    Args:
-        env (`gym.Env`):
-            Observations are `str`.
-        mission (`str`, *optional*, defaults to `""`):
-            The mission of every episode; `info["mission"]` wins over it.
-        actions (`list[str]`, *optional*):
-            The admissible actions, if the environment's info does not list them.
-        split (`Callable[[str], list[str]]`, *optional*):
-            Cuts a text into sentences; one sentence if not given.
-    """
-
-    def __init__(
-        self,
-        env: gym.Env,
-        mission: str = "",
-        actions: Sequence[str] | None = None,
-        split: Callable[[str], list[str]] | None = None,
-    ) -> None:
-        super().__init__(env)
-        self._mission = mission
-        self._actions = actions
-        self._split = split
-        text = spaces.Text(max_length=100_000, min_length=0)
-        self.observation_space = spaces.Dict({"mission": text, "text": text})
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, str], dict[str, Any]]:
-        text, info = self.env.reset(seed=seed, options=options)
-        self._episode_mission = info.get("mission", self._mission)
-        return self._told(text, info)
-
-    def step(self, action: int) -> tuple[dict[str, str], float, bool, bool, dict[str, Any]]:
-        text, reward, terminated, truncated, info = self.env.step(action)
-        observation, info = self._told(text, info)
-        return observation, reward, terminated, truncated, info
-
-    def _told(self, text: str, info: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-        added = {}
-        if self._actions is not None:
-            added["admissible_actions"] = list(self._actions)
-        if self._split is not None:
-            added["descriptions"] = self._split(text)
-        return {"mission": info.get("mission", self._episode_mission), "text": text}, info | added
-
-
-class StringActions(gym.Wrapper):
-    """
-    An environment whose `step` takes the action's text; the wrapped one takes its index.
-
-    Args:
-        env (`gym.Env`):
-            Its info lists `admissible_actions`.
-        max_actions (`int`):
-            The largest number of admissible actions at one step.
-    """
-
-    def __init__(self, env: gym.Env, max_actions: int) -> None:
-        super().__init__(env)
-        self.action_space = spaces.Discrete(max_actions)
-        self._admissible: Sequence[str] = ()
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        obs, info = self.env.reset(seed=seed, options=options)
-        self._admissible = info["admissible_actions"]
-        return obs, info
-
-    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        if not 0 <= action < len(self._admissible):
-            raise InvalidInputError(
-                f"Action {action} is out of range: {len(self._admissible)} actions are admissible, "
-                f"0 to {len(self._admissible) - 1}."
-            )
-        obs, reward, terminated, truncated, info = self.env.step(self._admissible[action])
-        self._admissible = info.get("admissible_actions", ())
-        return obs, reward, terminated, truncated, info

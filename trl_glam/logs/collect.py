@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ..agents import Agent
-from ..envs.contract import make_env
+from ..envs.maker import EnvironmentMaker
 from ..prompts import PromptTemplate
 from ..rollout.runner import Runner, SeededEpisodes, Sink
 from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, Transition
@@ -203,7 +203,7 @@ def collect_log(
 
     in_order = _InOrder(writer, [writer, *sinks], make_key, num_episodes, num_steps)
     runner = Runner(
-        lambda key: make_env(key.env_id, key.env_kwargs, env_module),
+        EnvironmentMaker(env_module),
         in_order,
         num_envs,
         agent,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..agents import Agent
-from ..envs.contract import make_env
+from ..envs.maker import EnvironmentMaker
 from ..prompts import PromptTemplate
 from ..rollout.runner import Runner, Sink
 from ..types import Decision, EpisodeKey, InvalidInputError, Observation, Transition
@@ -182,7 +182,7 @@ def verify_log(
 
     replay = _Replay(episode_groups(open_log(path_or_repo, streaming=True)), with_prompts=template is not None)
     runner = Runner(
-        lambda key: make_env(key.env_id, key.env_kwargs, env_module),
+        EnvironmentMaker(env_module),
         replay,
         1,
         replay,

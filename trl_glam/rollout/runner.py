@@ -1,147 +1,51 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """The one loop that steps environments: training, evaluation, collecting and watching all use it.
 
-The runner owns, per slot, the environment, its prompt window, the episode's key and its generator of action draws. It
-asks an `Agent` for decisions and hands every `Transition` to sinks. It knows nothing of losses or files. There is no
-vector environment and no auto-reset: every episode is reset with its own seed, so a slot's state is (key, actions so
-far), which is also how a run is resumed.
+The runner owns, per slot, the prompt window, the episode's key and its generator of action draws; the environments
+live in this process or in others (`envs/in_process.py`, `envs/workers.py`). It asks an `Agent` for decisions and hands
+every `Transition` to sinks. It knows nothing of losses or files. There is no vector environment and no auto-reset:
+every episode is reset with its own seed, so a slot's state is (key, actions so far), which is also how a run is
+resumed. An environment that fails costs its episode or ends the run, and is never taken at its word.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
+import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
 from ..agents import Agent
-from ..envs.contract import TextObservation, read_reset, read_step
-from ..prompts import History, PromptTemplate
-from ..types import Decision, EpisodeKey, EpisodeRecord, InvalidInputError, Observation, Transition
+from ..envs.host import Failure
+from ..envs.in_process import Environments, InProcessEnvironments
+from ..envs.workers import WorkerEnvironments
+from ..prompts import PromptTemplate
+from ..types import EnvironmentFault, EpisodeKey, InvalidInputError, Observation, Transition
+from .episodes import TRAINING_SEEDS, EpisodeSource, ListedEpisodes, SeededEpisodes, action_generator
+from .resume import load_slots, save_slots
+from .sinks import EpisodeCollector, Sink
+from .slot import Slot
 
 
-# Seeds of training episodes stay below, seeds of evaluation panels at or above: the two never meet.
-TRAINING_SEEDS = 1_000_000_000
+# The parts of the loop that others name come from here too.
+__all__ = [
+    "ON_ENVIRONMENT_ERROR",
+    "TRAINING_SEEDS",
+    "EpisodeCollector",
+    "EpisodeSource",
+    "ListedEpisodes",
+    "Runner",
+    "SeededEpisodes",
+    "Sink",
+    "action_generator",
+]
 
-# Which stream of an episode's seed sequence a draw comes from.
-_ENVIRONMENT_STREAM, _ACTION_STREAM = 0, 1
+ON_ENVIRONMENT_ERROR = ("stop", "drop")
+# An environment that fails so often, without one whole episode in between, is not worth waiting for.
+MAX_FAULTS_IN_A_ROW = 10
 
-
-class EpisodeSource(Protocol):
-    """Says which episode a slot plays next."""
-
-    def next(self, slot: int) -> EpisodeKey | None:
-        """The next episode of a local slot, or `None` when the slot has played its last."""
-
-
-class SeededEpisodes:
-    """
-    Endless training episodes: slot s plays episodes 0, 1, 2, ... whose seeds depend on the run's seed, the global slot
-    and the episode's number alone.
-
-    Args:
-        env_id (`str`):
-            Name of the environment in the keys.
-        seed (`int`):
-            Seed of the run.
-        first_slot (`int`, *optional*, defaults to `0`):
-            Global index of local slot 0 (the rank's offset).
-        env_kwargs (`dict[str, Any]`, *optional*):
-            Written into the keys.
-        options (`dict[str, Any]` or `Callable[[int, int], dict | None]`, *optional*):
-            Reset options, or a function of (global slot, episode number) that gives them.
-    """
-
-    def __init__(
-        self,
-        env_id: str,
-        seed: int,
-        first_slot: int = 0,
-        env_kwargs: dict[str, Any] | None = None,
-        options: dict[str, Any] | Callable[[int, int], dict[str, Any] | None] | None = None,
-    ) -> None:
-        self.env_id = env_id
-        self.seed = seed
-        self.first_slot = first_slot
-        self.env_kwargs = env_kwargs or {}
-        self.options = options
-        self.numbers: dict[int, int] = {}
-
-    def next(self, slot: int) -> EpisodeKey:
-        number = self.numbers.get(slot, 0)
-        self.numbers[slot] = number + 1
-        global_slot = self.first_slot + slot
-        sequence = np.random.SeedSequence(self.seed, spawn_key=(global_slot, number, _ENVIRONMENT_STREAM))
-        options = self.options(global_slot, number) if callable(self.options) else self.options
-        return EpisodeKey(
-            env_id=self.env_id,
-            seed=int(sequence.generate_state(1)[0]) % TRAINING_SEEDS,
-            options=options,
-            env_kwargs=self.env_kwargs,
-            slot=global_slot,
-            number=number,
-        )
-
-
-class ListedEpisodes:
-    """
-    A fixed list of episodes, played by whichever slot is free.
-
-    Args:
-        keys (`list[EpisodeKey]`):
-            The episodes, in order.
-    """
-
-    def __init__(self, keys: Iterable[EpisodeKey]) -> None:
-        self._keys = deque(keys)
-
-    def next(self, slot: int) -> EpisodeKey | None:
-        return self._keys.popleft() if self._keys else None
-
-
-class Sink:
-    """Base class of what listens to a runner: a buffer, a log writer, statistics, a progress bar."""
-
-    def on_transition(self, transition: Transition) -> None:
-        """Called for every step, in the order of the slots."""
-
-    def on_episode_end(self, record: EpisodeRecord) -> None:
-        """Called after the transition that ends an episode."""
-
-    def close(self) -> None:
-        """Called once when nothing more will come."""
-
-
-class EpisodeCollector(Sink):
-    """Keeps the records of finished episodes."""
-
-    def __init__(self) -> None:
-        self.records: list[EpisodeRecord] = []
-
-    def on_episode_end(self, record: EpisodeRecord) -> None:
-        self.records.append(record)
-
-    def take(self) -> list[EpisodeRecord]:
-        """Hand the records over and begin anew."""
-        records, self.records = self.records, []
-        return records
-
-
-class _Slot:
-    """One environment with its running episode."""
-
-    def __init__(self, template: PromptTemplate) -> None:
-        self.env: gym.Env | None = None
-        self.key: EpisodeKey | None = None
-        self.history = History(template)
-        self.generator: np.random.Generator | None = None
-        self.observation: Observation | None = None
-        self.actions: list[int] = []
-        self.episode_return = 0.0
+logger = logging.getLogger(__name__)
 
 
 class Runner:
@@ -150,7 +54,8 @@ class Runner:
 
     Args:
         make_env (`Callable[[EpisodeKey], gym.Env]`):
-            Makes the environment of an episode; called when a slot's `(env_id, env_kwargs)` changes.
+            Makes the environment of an episode; called when a slot's `(env_id, env_kwargs)` changes. With `workers` it
+            is pickled.
         episodes ([`EpisodeSource`]):
             Says which episode a slot plays next.
         num_slots (`int`):
@@ -169,7 +74,17 @@ class Runner:
         sinks (`Sequence[Sink]`, *optional*):
             Told about every transition and every finished episode.
         workers (`int`, *optional*, defaults to `0`):
-            Threads that step the environments; 0 steps them in turn.
+            Processes that the environments live in, side by side; 0 steps them in turn in this one.
+        timeout (`float`, *optional*):
+            Seconds that one reset or step may take; no limit if not given. An environment that takes longer is killed
+            where it has a process of its own, and ends the run where it has not.
+        on_environment_error (`str`, *optional*, defaults to `"stop"`):
+            `"stop"`: an environment that fails ends the run. `"drop"`: its episode is dropped, and the slot goes on
+            with the next one in a new environment; ten in a row end the run.
+
+    Raises:
+        [`EnvironmentFault`]: from `step` and `observations`, when an environment fails and the run is to stop, or when
+        one fails again and again.
     """
 
     def __init__(
@@ -185,8 +100,19 @@ class Runner:
         success_threshold: float = 0.0,
         sinks: Sequence[Sink] = (),
         workers: int = 0,
+        timeout: float | None = None,
+        on_environment_error: str = "stop",
     ) -> None:
-        self.make_env = make_env
+        if on_environment_error not in ON_ENVIRONMENT_ERROR:
+            raise InvalidInputError(
+                f"on_environment_error={on_environment_error!r} is given; choose one of "
+                f"{', '.join(ON_ENVIRONMENT_ERROR)}."
+            )
+        if workers and agent.needs_environment:
+            raise InvalidInputError(
+                f"{agent.name} asks the environment itself, which env_workers={workers} puts into another process; "
+                "leave env_workers out."
+            )
         self.episodes = episodes
         self.agent = agent
         self.template = template
@@ -194,10 +120,16 @@ class Runner:
         self.greedy = greedy
         self.success_threshold = success_threshold
         self.sinks = list(sinks)
+        self.on_environment_error = on_environment_error
         self.has_success_info = False
-        self._slots = [_Slot(template) for _ in range(num_slots)]
+        self._slots = [Slot(index, template) for index in range(num_slots)]
+        self._bound: dict[int, gym.Env] = {}
         self._started = False
-        self._pool = ThreadPoolExecutor(workers) if workers else None
+        self._environments: Environments = (
+            WorkerEnvironments(make_env, min(workers, num_slots), timeout)
+            if workers
+            else InProcessEnvironments(make_env, timeout)
+        )
 
     # -- running
 
@@ -218,14 +150,28 @@ class Runner:
         active = [index for index, slot in enumerate(self._slots) if slot.observation is not None]
         observations = [self._slots[index].observation for index in active]
         decisions = self.agent.act(observations, [self._slots[index].generator for index in active], self.greedy)
-        transitions = list(self._map(self._advance, active, decisions))
+        outcomes = self._environments.step(
+            [(index, decision.index) for index, decision in zip(active, decisions, strict=True)]
+        )
+        transitions = []
+        faults: dict[int, EnvironmentFault] = {}
+        for index, decision, outcome in zip(active, decisions, outcomes, strict=True):
+            slot = self._slots[index]
+            if isinstance(outcome, Failure):
+                transitions.append(slot.drop(decision))
+                faults[index] = self._take_fault(slot, outcome)
+                continue
+            transition = slot.advance(decision, outcome, self.success_threshold)
+            self.has_success_info |= transition.ended and outcome.success is not None
+            transitions.append(transition)
         for index, transition in zip(active, transitions, strict=True):
             for sink in self.sinks:
                 sink.on_transition(transition)
-            if transition.ended:
+            if transition.dropped:
+                self._tell_dropped(faults[index])
+            elif transition.ended:
                 self._finish(self._slots[index], transition)
-        ended = [index for index, transition in zip(active, transitions, strict=True) if transition.ended]
-        self._begin(ended)
+        self._begin([index for index, transition in zip(active, transitions, strict=True) if transition.ended])
         return transitions
 
     def run(self) -> None:
@@ -234,19 +180,10 @@ class Runner:
             self.step()
 
     def close(self) -> None:
-        """Close the environments, the threads and the sinks."""
-        for slot in self._slots:
-            if slot.env is not None:
-                slot.env.close()
-                slot.env = None
-        if self._pool is not None:
-            self._pool.shutdown()
+        """Close the environments, their processes and the sinks."""
+        self._environments.close()
         for sink in self.sinks:
             sink.close()
-
-    def _map(self, function: Callable, *columns: Iterable) -> Iterable:
-        # Slots share nothing, so threads change the wall time and nothing else.
-        return map(function, *columns) if self._pool is None else self._pool.map(function, *columns)
 
     def _start(self) -> None:
         if not self._started:
@@ -254,148 +191,92 @@ class Runner:
             self._begin(range(len(self._slots)))
 
     def _begin(self, indices: Iterable[int]) -> None:
-        started = []
-        for index in indices:
+        """Begin the next episode in some slots; one that fails at its reset is followed by the next."""
+        waiting = list(indices)
+        while waiting:
+            episodes = [(index, self.episodes.next(index)) for index in waiting]
+            for index, key in episodes:
+                if key is None:
+                    self._slots[index].observation = None
+            waiting = self._begin_episodes([(index, key) for index, key in episodes if key is not None])
+
+    def _begin_episodes(self, episodes: list[tuple[int, EpisodeKey]]) -> list[int]:
+        """Begin given episodes; returns the slots whose environment failed."""
+        failed = []
+        for (index, key), outcome in zip(episodes, self._environments.begin(episodes), strict=True):
             slot = self._slots[index]
-            key = self.episodes.next(index)
-            if key is None:
-                slot.observation = None
-                continue
-            self._prepare(slot, index, key)
-            started.append(index)
-        list(self._map(self._reset, started))
+            slot.take(key, self.seed)
+            if isinstance(outcome, Failure):
+                self._tell_dropped(self._take_fault(slot, outcome))
+                failed.append(index)
+            else:
+                slot.open(outcome)
+                self._bind(index)
+        return failed
 
-    def _prepare(self, slot: _Slot, index: int, key: EpisodeKey) -> None:
-        previous = slot.key
-        if slot.env is None or (previous.env_id, previous.env_kwargs) != (key.env_id, key.env_kwargs):
-            if slot.env is not None:
-                slot.env.close()
-            slot.env = self.make_env(key)
-            self.agent.bind(index, slot.env)
-        slot.key = key
-        slot.actions = []
-        slot.episode_return = 0.0
-        slot.generator = action_generator(self.seed, key)
+    def _bind(self, index: int) -> None:
+        env = self._environments.environment(index)
+        if env is not None and self._bound.get(index) is not env:
+            self._bound[index] = env
+            self.agent.bind(index, env)
 
-    def _reset(self, index: int) -> None:
-        slot = self._slots[index]
-        obs, info = slot.env.reset(seed=slot.key.seed, options=slot.key.options)
-        text = read_reset(obs, info, slot.key.env_id)
-        slot.history.reset(text.mission, text.sentences)
-        slot.observation = self._observe(slot, index, text)
-
-    def _observe(self, slot: _Slot, index: int, text: TextObservation) -> Observation:
-        # After the end an environment need not name actions; the prompt then keeps the last ones.
-        shown = text.admissible_actions or slot.observation.admissible_actions
-        return Observation(
-            episode=slot.key,
-            slot=index,
-            step=len(slot.actions),
-            mission=slot.history.mission,
-            sentences=text.sentences,
-            admissible_actions=text.admissible_actions,
-            prompt=slot.history.prompt(shown),
-            task_kind=text.task_kind,
-        )
-
-    def _advance(self, index: int, decision: Decision) -> Transition:
-        slot = self._slots[index]
-        before = slot.observation
-        obs, reward, terminated, truncated, info = slot.env.step(decision.index)
-        ended = bool(terminated or truncated)
-        text = read_step(obs, reward, terminated, truncated, info, slot.key.env_id, before.mission, len(slot.actions))
-        slot.actions.append(decision.index)
-        slot.episode_return += float(reward)
-        slot.history.append(before.admissible_actions[decision.index], text.sentences)
-        after = self._observe(slot, index, text)
-        slot.observation = after
-        return Transition(
-            observation=before,
-            decision=decision,
-            reward=float(reward),
-            terminated=bool(terminated),
-            truncated=bool(truncated and not terminated),
-            success=ended and self._succeeded(slot, info),
-            final_observation=after if ended else None,
-        )
-
-    def _succeeded(self, slot: _Slot, info: dict[str, Any]) -> bool:
-        if "success" in info:
-            self.has_success_info = True
-            return bool(info["success"])
-        return slot.episode_return > self.success_threshold
-
-    def _finish(self, slot: _Slot, transition: Transition) -> None:
-        record = EpisodeRecord(
-            key=slot.key,
-            task_kind=transition.observation.task_kind,
-            actions=tuple(slot.actions),
-            episode_return=slot.episode_return,
-            length=len(slot.actions),
-            success=transition.success,
-            mission=slot.history.mission,
-        )
+    def _finish(self, slot: Slot, transition: Transition) -> None:
+        slot.faults_in_a_row = 0
+        record = slot.record(transition)
         for sink in self.sinks:
             sink.on_episode_end(record)
+
+    # -- faults
+
+    def _take_fault(self, slot: Slot, failure: Failure) -> EnvironmentFault:
+        """End the run with a fault, or give the environment up and say so."""
+        if failure.is_setting:
+            raise InvalidInputError(failure.reason)
+        if failure.ends_run or self.on_environment_error == "stop":
+            raise slot.fault(failure)
+        slot.faults_in_a_row += 1
+        if slot.faults_in_a_row >= MAX_FAULTS_IN_A_ROW:
+            raise slot.fault(failure, f" It is the {slot.faults_in_a_row}th episode in a row that fails here.")
+        fault = slot.fault(failure)
+        logger.warning("%s The episode is dropped.", fault)
+        self._environments.discard(slot.index)
+        return fault
+
+    def _tell_dropped(self, fault: EnvironmentFault) -> None:
+        for sink in self.sinks:
+            sink.on_episode_dropped(fault)
 
     # -- resuming
 
     def state_dict(self) -> list[dict[str, Any] | None]:
         """
-        What is needed to go on exactly: per slot the episode's key, the actions so far, the generator, and a hash of
-        the prompt that the replay must reach. JSON-serialisable.
+        What is needed to go on exactly: per slot the episode's key, the actions so far, the generator, and a digest of
+        what the environment has said, or its state where it offers one. JSON-serialisable.
         """
         self._start()
-        return [
-            None
-            if slot.observation is None
-            else {
-                "key": slot.key.to_dict(),
-                "actions": list(slot.actions),
-                "generator": slot.generator.bit_generator.state,
-                "prompt_sha256": _sha256(slot.observation.prompt),
-            }
-            for slot in self._slots
-        ]
+        return save_slots(self._slots, self._environments)
 
-    def load_state_dict(self, state: list[dict[str, Any] | None]) -> None:
+    def load_state_dict(self, state: list[dict[str, Any] | None], allow_inexact: bool = False) -> list[EpisodeKey]:
         """
-        Replay every running episode from its seed and actions.
+        Bring every running episode back.
 
         Args:
             state (`list[dict | None]`):
                 What [`~Runner.state_dict`] gave, for the same number of slots.
+            allow_inexact (`bool`, *optional*, defaults to `False`):
+                An episode that does not come back begins anew instead of ending the run.
+
+        Returns:
+            `list[EpisodeKey]`: the episodes that have begun anew: what was heard of them before is void.
 
         Raises:
-            [`InvalidInputError`]: when an environment does not reach the same observation again.
+            [`InvalidInputError`]: when an environment does not come to where it was, unless that is allowed.
         """
-        if len(state) != len(self._slots):
-            raise InvalidInputError(
-                f"The saved run has {len(state)} environments on this process, this one {len(self._slots)}; resume "
-                "with the same num_envs and number of processes."
-            )
         self._started = True
-        for index, (slot, saved) in enumerate(zip(self._slots, state, strict=True)):
-            if saved is None:
-                slot.observation = None
-                continue
-            self._prepare(slot, index, EpisodeKey.from_dict(saved["key"]))
-            self._reset(index)
-            for action in saved["actions"]:
-                self._advance(index, Decision(index=action))
-            slot.generator.bit_generator.state = saved["generator"]
-            if _sha256(slot.observation.prompt) != saved["prompt_sha256"]:
-                raise InvalidInputError(
-                    f"Environment {slot.key.env_id} (slot {slot.key.slot}, seed {slot.key.seed}) does not come to the "
-                    f"same observation when its {len(saved['actions'])} actions are replayed, so the run cannot go on "
-                    "exactly. Make the environment depend on its reset seed and actions alone."
-                )
-
-
-def action_generator(seed: int, key: EpisodeKey) -> np.random.Generator:
-    """The generator of an episode's action draws: depends on (seed, key.slot, key.number) alone."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key.slot, key.number, _ACTION_STREAM)))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+        anew = load_slots(self._slots, self._environments, state, self.seed, allow_inexact)
+        lost = [slot for slot in self._slots if slot.observation is None and slot.key in anew]
+        self._begin(self._begin_episodes([(slot.index, slot.key) for slot in lost]))
+        for slot in self._slots:
+            if slot.observation is not None:
+                self._bind(slot.index)
+        return anew

@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from ..envs.contract import make_env
+from ..envs.maker import EnvironmentMaker, check_made
 from ..types import EpisodeKey, InvalidInputError
 
 
@@ -28,6 +28,14 @@ class EnvironmentSource:
             Module to import first, which registers it.
         factory (`Callable[[], gym.Env]`, *optional*):
             Makes one environment; instead of `env_id`.
+
+    Attributes:
+        env_id (`str`), env_kwargs (`dict[str, Any]`):
+            What the environments are called in the keys of episodes.
+        is_registered (`bool`):
+            Whether somebody else can make them from their id.
+        make ([`EnvironmentMaker`]):
+            Makes the environment that a key names: these, or any registered one.
 
     Raises:
         [`InvalidInputError`]: when both or none of `env_id` and `factory` are given, or nothing usable comes out.
@@ -49,37 +57,15 @@ class EnvironmentSource:
                 "No environment is given: set args.env_id (for example 'BabyAI-Text/GoToLocal-v0') or pass "
                 "environment_factory."
             )
-        self._factory, self._module = factory, env_module
+        self.is_registered = factory is None
         if factory is None:
             self.env_id, self.env_kwargs = env_id, dict(env_kwargs or {})
-            probe = self.make()
-        else:
-            probe = self.make()
-            spec = probe.spec
-            self.env_id = type(probe.unwrapped).__name__ if spec is None else spec.id
-            self.env_kwargs = {} if spec is None else dict(spec.kwargs)
+            self.make = EnvironmentMaker(env_module)
+            self.make(EpisodeKey(self.env_id, 0, env_kwargs=self.env_kwargs)).close()
+            return
+        probe = check_made(factory())
+        spec = probe.spec
+        self.env_id = type(probe.unwrapped).__name__ if spec is None else spec.id
+        self.env_kwargs = {} if spec is None else dict(spec.kwargs)
+        self.make = EnvironmentMaker(env_module, factory, self.env_id, self.env_kwargs)
         probe.close()
-
-    @property
-    def is_registered(self) -> bool:
-        """Whether somebody else can make the environment from its id."""
-        return self._factory is None
-
-    def make(self, key: EpisodeKey | None = None) -> gym.Env:
-        """One more training environment, whatever the episode."""
-        if self._factory is None:
-            return make_env(self.env_id, self.env_kwargs, self._module)
-        env = self._factory()
-        if not isinstance(env, gym.Env):
-            raise InvalidInputError(
-                f"environment_factory gave a {type(env).__name__}, it must give a gymnasium.Env whose reset and step "
-                "speak text (see trl_glam.envs.check_text_env). The environments of TRL's GRPOTrainer, classes whose "
-                "methods are tools, do not fit: here the policy chooses among info['admissible_actions']."
-            )
-        return env
-
-    def make_for(self, key: EpisodeKey) -> gym.Env:
-        """The environment that a key names: a training one, or any registered one."""
-        if (key.env_id, key.env_kwargs) == (self.env_id, self.env_kwargs):
-            return self.make(key)
-        return make_env(key.env_id, key.env_kwargs, self._module)

@@ -200,7 +200,7 @@ class _PolicyTrainer(_BaseTrainer):
         )
         collected = EpisodeCollector()
         runner = Runner(
-            make_env or self.environments.make_for,
+            make_env or self.environments.make,
             ListedEpisodes(keys[args.process_index :: world]),
             num_slots,
             agent,
