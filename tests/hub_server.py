@@ -43,6 +43,8 @@ class Fault:
             Answer with this instead.
         cut (`bool`, *optional*):
             Read half of the body, then cut the connection.
+        lost (`bool`, *optional*):
+            Do what was asked, but cut the connection in the middle of the answer.
         delay (`float`, *optional*):
             Answer this many seconds late.
         times (`int`, *optional*, defaults to `1`):
@@ -55,6 +57,7 @@ class Fault:
     path: str
     status: int | None = None
     cut: bool = False
+    lost: bool = False
     delay: float = 0.0
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
@@ -164,11 +167,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent."""
 
     def do_GET(self) -> None:
-        self._serve()
-
-    do_HEAD = do_POST = do_PUT = do_GET
-
-    def _serve(self) -> None:
         url = urlsplit(self.path)
         self.query = parse_qs(url.query)
         path = unquote(url.path)
@@ -180,6 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
+        self.lost = fault is not None and fault.lost
         self.body = self._read_body()
         if fault is not None:
             time.sleep(fault.delay)
@@ -191,6 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
         except _HttpError as error:
             headers = {"X-Error-Code": error.code, "X-Error-Message": str(error)}
             self._json({"error": str(error)}, error.status, headers)
+
+    do_HEAD = do_POST = do_PUT = do_GET
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -208,7 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            self.wfile.write(data[: len(data) // 2] if self.lost else data)
+        self.close_connection |= self.lost
 
     def _json(self, content: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self._answer(json.dumps(content).encode(), status, {"Content-Type": "application/json", **(headers or {})})

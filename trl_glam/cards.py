@@ -28,7 +28,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from .evaluation.panels import Panel
-from .evaluation.results import results_table
+from .evaluation.results import RESULTS_NAME, results_table
 from .evaluation.suites import SUITES
 from .figures import learning_curve
 from .local_models import PREFIX, find
@@ -36,7 +36,7 @@ from .logs.schema import columns_markdown
 from .policy.config import PolicyConfig
 from .prompts import PromptTemplate
 from .resources import card_template
-from .training_summary import TrainingSummary
+from .training_summary import TrainingSummary, adapter_settings
 
 
 CARD_NAME = "README.md"
@@ -129,7 +129,7 @@ def write_policy_card(
         tags=["trl", "trl-glam", "glam", "reinforcement-learning", *(summary.tags if summary is not None else [])],
         pipeline_tag="reinforcement-learning",
         model_name=name,
-        eval_results=_model_index(results) if results is not None else None,
+        eval_results=_model_index(results, repo_id) if results is not None else None,
     )
     card = ModelCard.from_template(
         data,
@@ -140,23 +140,22 @@ def write_policy_card(
         window=policy_config.prompt_template and policy_config.prompt_template["num_observations"],
         base=base,
         run=summary,
-        recipe=_recipe(summary),
+        recipe=_recipe(summary, folder),
+        **_training(name, policy_config, summary, base),
         env_kwargs=_as_arguments(summary.env_kwargs) if summary is not None else "",
         is_adapter=(folder / "adapter_config.json").exists(),
         has_curve=bool(curves),
         results=results,
         results_table=results_table(results) if results is not None else None,
         panels=_panels(results) if results is not None else [],
-        eval_command=eval_command(repo_id, results, summary.env_kwargs if summary is not None else {})
-        if results is not None
-        else None,
+        eval_command=_eval_command_of(repo_id, results, summary),
         episode=episode,
         has_gif=(folder / EPISODE_NAME).exists(),
         **_example(policy_config, episode),
     )
     card.save(folder / CARD_NAME)
     if results is not None:
-        _write_eval_results(folder, results)
+        _write_eval_results(folder, results, repo_id)
     return folder / CARD_NAME
 
 
@@ -179,10 +178,29 @@ def _example(config: PolicyConfig, episode: Mapping[str, Any] | None) -> dict[st
     }
 
 
-def _recipe(summary: TrainingSummary | None) -> str | None:
+def _recipe(summary: TrainingSummary | None, folder: Path) -> str | None:
     if summary is None or not summary.settings:
         return None
-    return yaml.safe_dump(summary.settings, sort_keys=False, allow_unicode=True).strip()
+    settings = {**summary.settings, **adapter_settings(folder)}
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).strip()
+
+
+def _training(name: str, config: PolicyConfig, summary: TrainingSummary | None, base: BaseModel) -> dict[str, Any]:
+    """The command that trains such a policy from the card's recipe, and what its placeholders stand for."""
+    if summary is None:
+        return {}
+    placeholders = []
+    command = ["trl-glam", "bc" if summary.trainer == "BC" else "train", "--config recipe.yaml"]
+    command.append(f"--model_name_or_path {base.hub_id or 'BASE'}")
+    if base.hub_id is None:
+        placeholders.append(f"`BASE` is {base.text}")
+    elif config.base_revision is not None:
+        command.append(f"--model_revision {config.base_revision}")
+    if summary.trainer == "BC":
+        command.append(f"--dataset_name {summary.dataset or 'LOG'}")
+        if summary.dataset is None:
+            placeholders.append("`LOG` is the interaction log it learned from")
+    return {"train_command": " ".join([*command, f"--output_dir {name}"]), "placeholders": placeholders}
 
 
 def _as_arguments(kwargs: Mapping[str, Any]) -> str:
@@ -195,7 +213,17 @@ def _panels(results: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"name": name, "sha256": sha256} for name, sha256 in panels.items()]
 
 
-def eval_command(repo_id: str, results: Mapping[str, Any], env_kwargs: Mapping[str, Any]) -> str | None:
+def _eval_command_of(repo_id: str, results: Mapping[str, Any] | None, summary: TrainingSummary | None) -> str | None:
+    if results is None:
+        return None
+    if summary is None:
+        return eval_command(repo_id, results, {})
+    return eval_command(repo_id, results, summary.env_kwargs, summary.settings.get("env_module"))
+
+
+def eval_command(
+    repo_id: str, results: Mapping[str, Any], env_kwargs: Mapping[str, Any], env_module: str | None = None
+) -> str | None:
     """
     The `trl-glam eval` that plays these results again, to the same panel hashes; `None` if no plain one does.
 
@@ -206,6 +234,8 @@ def eval_command(repo_id: str, results: Mapping[str, Any], env_kwargs: Mapping[s
             What [`~trl_glam.evaluation.results.read_results`] gives.
         env_kwargs (`dict[str, Any]`):
             Keyword arguments of the environment in training, which its evaluation may have used too.
+        env_module (`str`, *optional*):
+            Module that registers the environment.
     """
     entries = results["suites"]
     headline = next(iter(entries.values()))
@@ -225,7 +255,8 @@ def eval_command(repo_id: str, results: Mapping[str, Any], env_kwargs: Mapping[s
         env_id = _environments(headline)
         for kwargs in ({}, dict(env_kwargs)):
             if _is_head(Panel.from_env(env_id, episodes, env_kwargs=kwargs), headline):
-                given = f" --env_kwargs '{json.dumps(kwargs)}'" if kwargs else ""
+                given = f" --env_module {env_module}" if env_module else ""
+                given += f" --env_kwargs '{json.dumps(kwargs)}'" if kwargs else ""
                 what = f"--env_id {env_id}{given} --episodes {episodes}"
     if what is None:
         return None
@@ -244,7 +275,12 @@ def _environments(entry: Mapping[str, Any]) -> str:
     return ", ".join(dict.fromkeys(episode["env_id"] for episode in entry[entry["mode"]]["episodes"]))
 
 
-def _model_index(results: Mapping[str, Any]) -> list[EvalResult]:
+def _episodes_url(repo_id: str) -> str:
+    """Where the outcome of every episode behind a number can be read."""
+    return f"https://huggingface.co/{repo_id}/blob/main/{RESULTS_NAME}"
+
+
+def _model_index(results: Mapping[str, Any], repo_id: str) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="reinforcement-learning",
@@ -255,6 +291,8 @@ def _model_index(results: Mapping[str, Any]) -> list[EvalResult]:
             metric_type="success_rate",
             metric_name=f"success rate, {mode}",
             metric_value=round(entry[mode]["success_rate"], 4),
+            source_name=RESULTS_NAME,
+            source_url=_episodes_url(repo_id),
         )
         for test, entry in results["suites"].items()
         for mode in ("sampled", "greedy")
@@ -262,7 +300,7 @@ def _model_index(results: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _write_eval_results(folder: Path, results: Mapping[str, Any]) -> None:
+def _write_eval_results(folder: Path, results: Mapping[str, Any], repo_id: str) -> None:
     entries = [
         EvalResultEntry(
             dataset_id=_environments(entry).split(", ")[0],
@@ -272,6 +310,8 @@ def _write_eval_results(folder: Path, results: Mapping[str, Any]) -> None:
                 f"success rate in percent, {entry['mode']} actions, {entry['panel']['num_episodes']} episodes of "
                 f"panel {entry['panel']['name']} (sha256 {entry['panel']['sha256'][:16]})"
             ),
+            source_url=_episodes_url(repo_id),
+            source_name=RESULTS_NAME,
         )
         for test, entry in results["suites"].items()
     ]

@@ -79,14 +79,12 @@ def learning_curve(
         marker = "o" if len(rows) <= 30 else None
         axes.plot(steps, [row[metric] for row in rows], color=color, label=label, lw=2, marker=marker, ms=4)
         banded = [row for row in rows if "low" in row]
-        axes.fill_between(
-            [row["env_steps"] for row in banded],
-            [row["low"] for row in banded],
-            [row["high"] for row in banded],
-            color=color,
-            alpha=0.18,
-            lw=0,
-        )
+        at, low, high = ([row[key] for row in banded] for key in ("env_steps", "low", "high"))
+        if len(banded) == 1:
+            # One point spans no area.
+            axes.vlines(at, low, high, color=color, lw=2, alpha=0.5)
+        else:
+            axes.fill_between(at, low, high, color=color, alpha=0.18, lw=0)
     for name, value in (references or {}).items():
         axes.axhline(value, color="0.45", lw=1.2, ls=(0, (4, 3)), zorder=0)
         axes.annotate(

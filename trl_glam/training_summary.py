@@ -35,6 +35,38 @@ GLAM_PAPER = {
 }
 
 _PACKAGES = ("trl", "transformers", "torch", "datasets", "accelerate", "peft", "minigrid", "gymnasium")
+# Of Trainer's own arguments, those that decide what is learned. The others say where and how fast it runs, and what is
+# reported; how often it is saved and evaluated counts only if the best checkpoint is taken.
+_LEARNING = (
+    "num_train_epochs",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "optim",
+    "optim_args",
+    "optim_target_modules",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "label_smoothing_factor",
+    "neftune_noise_alpha",
+    "bf16",
+    "fp16",
+    "tf32",
+    "data_seed",
+    "train_sampling_strategy",
+)
+_BEST_MODEL = (
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
+    "eval_strategy",
+    "eval_steps",
+    "save_strategy",
+    "save_steps",
+)
 _SUCCESS = ("success_rate", "success_rate_by_return")
 
 
@@ -100,12 +132,50 @@ class TrainingSummary:
 
 
 def recipe_settings(args: TrainingArguments) -> dict[str, Any]:
-    """The training arguments that trl_glam itself defines and that differ from their defaults."""
+    """
+    The training arguments that decide what is learned and differ from their defaults: what a recipe has to say.
+
+    Args:
+        args ([`~transformers.TrainingArguments`]):
+            Those of a run. All that trl_glam itself defines count, and of Trainer's own those in `_LEARNING`.
+
+    Returns:
+        `dict[str, Any]`: name to JSON value.
+    """
     ours = [cls for cls in type(args).__mro__ if cls.__module__.startswith("trl_glam.")]
-    names = {name for cls in ours for name in cls.__annotations__ if not name.startswith("_")}
+    names = {name for cls in ours for name in cls.__annotations__ if not name.startswith("_")} | set(_LEARNING)
+    if args.load_best_model_at_end:
+        names |= set(_BEST_MODEL)
     values = args.to_dict()
     changed = {f.name for f in fields(args) if f.name in names and values[f.name] != f.default}
     return {name: values[name] for name in sorted(changed)} | {"seed": args.seed}
+
+
+def adapter_settings(folder: str | Path) -> dict[str, Any]:
+    """
+    What a recipe has to say of the LoRA adapter in a folder; the arguments of TRL's `ModelConfig`.
+
+    Args:
+        folder (`str` or `Path`):
+            A saved policy.
+
+    Returns:
+        `dict[str, Any]`: empty without an adapter, and for another kind than LoRA, which no recipe can ask for.
+    """
+    path = Path(folder, "adapter_config.json")
+    config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if config.get("peft_type") != "LORA":
+        return {}
+    modules = config["target_modules"]
+    settings = {
+        "use_peft": True,
+        "lora_r": config["r"],
+        "lora_alpha": config["lora_alpha"],
+        "lora_target_modules": modules if isinstance(modules, str) else sorted(modules),
+    }
+    if config["modules_to_save"]:
+        settings["lora_modules_to_save"] = config["modules_to_save"]
+    return settings | {name: True for name in ("use_rslora", "use_dora") if config[name]}
 
 
 def curves_of(log_history: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, float]]]:

@@ -44,7 +44,8 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets_cache")
         monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
-        monkeypatch.setattr(huggingface_hub.utils._http, "time", _NoSleep())
+        for module in (huggingface_hub.utils._http, huggingface_hub.file_download):
+            monkeypatch.setattr(module, "time", _NoSleep())
         monkeypatch.setattr(client, "WAITS", (0.01, 0.01, 0.01))
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         huggingface_hub.utils.close_session()

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from trl_glam.hub.scan import check_outgoing, find_secrets, is_safe_name, scan_folder
+from trl_glam.hub.scan import check_outgoing, find_secrets, scan_folder
 from trl_glam.hub.staging import public_json
+from trl_glam.policy.incoming import is_safe_name
 from trl_glam.types import InvalidInputError
 
 

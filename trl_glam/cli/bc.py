@@ -8,7 +8,7 @@ accelerate launch recipes/bc.py --config paper/bc_bot --dataset_name logs/bot
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from trl import ModelConfig
@@ -29,8 +29,8 @@ class BCArguments:
     Args:
         dataset_name (`str`):
             Folder of an interaction log, one of its files, or a dataset on the Hub.
-        dataset_train_split (`str`, *optional*, defaults to `"train"`):
-            Split of a dataset on the Hub.
+        dataset_train_split (`str`, *optional*):
+            Split of a dataset on the Hub; all of them if not given.
         dataset_revision (`str`, *optional*):
             Revision of a dataset on the Hub.
         only_successes (`bool`, *optional*, defaults to `False`):
@@ -42,7 +42,9 @@ class BCArguments:
     dataset_name: str | None = field(
         default=None, metadata={"help": "Interaction log: a folder, or a dataset on the Hub."}
     )
-    dataset_train_split: str = field(default="train", metadata={"help": "Split of a dataset on the Hub."})
+    dataset_train_split: str | None = field(
+        default=None, metadata={"help": "Split of a dataset on the Hub; all of them if not given."}
+    )
     dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a dataset on the Hub."})
     only_successes: bool = field(default=False, metadata={"help": "Clone the episodes that ended in success."})
     min_return: float | None = field(
@@ -63,6 +65,11 @@ class BCArguments:
             split=self.dataset_train_split,
             revision=self.dataset_revision,
         )
+
+    def recipe_settings(self) -> dict[str, Any]:
+        """What a recipe says of a log that is not named: the choices that differ from the defaults."""
+        choices = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {name: value for name, value in choices.items() if name != "dataset_name"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -85,7 +92,9 @@ def make_trainer(own: BCArguments, args: BCConfig, model_args: ModelConfig, **kw
     """Build the trainer a recipe describes."""
     model = model_arguments(model_args)
     args.model_init_kwargs = {**model.pop("model_init_kwargs"), **(args.model_init_kwargs or {})}
-    return BCTrainer(args=args, train_dataset=own.load(), **model, **kwargs)
+    trainer = BCTrainer(args=args, train_dataset=own.load(), **model, **kwargs)
+    trainer.data_settings = own.recipe_settings()
+    return trainer
 
 
 def run_summary(trainer: BCTrainer) -> str:

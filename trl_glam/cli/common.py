@@ -12,11 +12,13 @@ from typing import Any, NoReturn
 
 import gymnasium as gym
 import torch
+from huggingface_hub import try_to_load_from_cache
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..agents import Agent, BotAgent, RandomAgent, ScoringAgent
 from ..envs.contract import make_env
+from ..local_models import PREFIX
 from ..policy.config import POLICY_CONFIG_NAME
 from ..policy.scoring_policy import ScoringPolicy
 from ..rollout.runner import Sink
@@ -77,7 +79,7 @@ def env_maker(env_module: str | None) -> Callable[[EpisodeKey], gym.Env]:
     return lambda key: make_env(key.env_id, key.env_kwargs, env_module)
 
 
-def agent_from_spec(spec: str, batch_size: int = 64) -> Agent:
+def agent_from_spec(spec: str, batch_size: int = 64, revision: str | None = None) -> Agent:
     """
     The agent that POLICY names on the command line.
 
@@ -87,6 +89,8 @@ def agent_from_spec(spec: str, batch_size: int = 64) -> Agent:
             `local:` name. A Hub id or `local:` name of a plain language model is the untrained policy.
         batch_size (`int`, *optional*, defaults to `64`):
             Prompts per forward of a model.
+        revision (`str`, *optional*):
+            Branch, tag or commit of a model on the Hub.
 
     Returns:
         [`Agent`]
@@ -95,6 +99,8 @@ def agent_from_spec(spec: str, batch_size: int = 64) -> Agent:
         [`InvalidInputError`]: when there is no such policy.
     """
     kind, _, folder = spec.partition(":")
+    if revision is not None and (spec in ("bot", "random") or folder or Path(spec).is_dir()):
+        raise InvalidInputError(f"--revision belongs to a model on the Hub, and {spec} is none; leave it out.")
     if spec == "bot":
         return BotAgent()
     if spec == "random":
@@ -115,8 +121,18 @@ def agent_from_spec(spec: str, batch_size: int = 64) -> Agent:
         )
     if path.is_absolute() and not path.exists():
         raise InvalidInputError(f"There is no folder {spec}. POLICY is {POLICY_HELP}.")
-    policy = ScoringPolicy.from_pretrained(spec)
+    policy = ScoringPolicy.from_pretrained(spec, revision=revision)
     return ScoringAgent(policy.to("cuda" if torch.cuda.is_available() else "cpu"), batch_size=batch_size)
+
+
+def hub_commit(spec: str, revision: str | None) -> str | None:
+    """The commit of a model that was loaded from the Hub; `None` for one that lives elsewhere."""
+    if Path(spec).is_dir() or spec.startswith(PREFIX):
+        return None
+    # A policy has the first one, a plain language model the other.
+    names = (POLICY_CONFIG_NAME, "config.json")
+    cached = (try_to_load_from_cache(spec, name, revision=revision) for name in names)
+    return next((Path(path).parent.name for path in cached if isinstance(path, str)), None)
 
 
 class EpisodeProgress(Sink):

@@ -37,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("policy", metavar="POLICY", help=common.POLICY_HELP)
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a policy on the Hub (default main)")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--suite", metavar="NAME[,NAME]", help=f"generalisation tests: {', '.join(SUITES)} (all of them)"
@@ -93,7 +94,8 @@ def plan(args: argparse.Namespace) -> list[tuple[SuiteTest, Panel]]:
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     tests = plan(args)
-    agent = common.agent_from_spec(args.policy, args.batch_size)
+    agent = common.agent_from_spec(args.policy, args.batch_size, args.revision)
+    commit = common.hub_commit(args.policy, args.revision) if isinstance(agent, ScoringAgent) else None
     # Without a distribution there is no most probable action.
     default_modes = MODES if isinstance(agent, ScoringAgent) else MODES[:1]
     modes = default_modes if args.mode is None else MODES if args.mode == "both" else (args.mode,)
@@ -116,7 +118,7 @@ def main(argv: list[str]) -> int:
         entries[test.name] = scorer.score(test, panel)
         print(f"{test.name}: {entries[test.name]['success_rate']:.3f} ({modes[0]})", file=sys.stderr)
         # After every test: hours of evaluation survive an interruption.
-        path = write_results(args.output_dir, args.policy, args.seed, entries, args.confidence)
+        path = write_results(args.output_dir, args.policy, args.seed, entries, args.confidence, commit)
     table = results_table(read_results(path))
     Path(args.output_dir, "results.md").write_text(table + "\n", encoding="utf-8")
     print(table)

@@ -49,6 +49,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--env_module", metavar="M", help="log: module to import first, which registers its environments"
     )
+    parser.add_argument(
+        "--success_threshold",
+        type=float,
+        default=0.0,
+        metavar="R",
+        help="log: as in the run, where the environment gives no info['success'] (default 0)",
+    )
     return parser
 
 
@@ -60,7 +67,7 @@ def main(argv: list[str]) -> int:
         prepare, push = prepare_policy, push_policy
     else:
         options = {"license": args.license, "split": args.split, "verify": not args.no_verify}
-        options |= {"env_module": args.env_module}
+        options |= {"env_module": args.env_module, "success_threshold": args.success_threshold}
         prepare, push = prepare_log, push_log
     if args.dry_run is not None:
         target = args.dry_run or tempfile.mkdtemp(prefix="trl_glam_dry_run_")

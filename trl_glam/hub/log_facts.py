@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,9 @@ def _copy_shard(shard: Path, target: Path) -> None:
     pq.write_table(table.replace_schema_metadata(described), target, compression="zstd", compression_level=9)
 
 
-def log_facts(splits: Mapping[str, list[Path]], *, verify: bool, env_module: str | None = None) -> dict[str, Any]:
+def log_facts(
+    splits: Mapping[str, list[Path]], *, verify: bool, env_module: str | None = None, success_threshold: float = 0.0
+) -> dict[str, Any]:
     """
     What the card of a log says.
 
@@ -103,12 +106,16 @@ def log_facts(splits: Mapping[str, list[Path]], *, verify: bool, env_module: str
             Replay every shard; a difference is an error.
         env_module (`str`, *optional*):
             Module that registers the log's environments.
+        success_threshold (`float`, *optional*, defaults to `0.0`):
+            As in the run, for environments without `info["success"]`.
 
     Returns:
         `dict[str, Any]`: `splits` (name, episodes, transitions, success_rate, interval, mean_return, mean_length,
-        policies, env_ids), `kinds` (success per task kind), `versions`, `languages`, `verified`, `sample`.
+        policies with their revisions, environments with their keyword arguments), `kinds` (success per task kind),
+        `versions` (all that wrote shards, per package), `languages`, `verified`, `verify_options` (arguments of
+        `trl-glam verify-log`), `sample` (the first episode), `has_prompts` (all rows of the first split).
     """
-    rows, kinds, versions, languages = [], [], {}, set()
+    rows, kinds, versions, languages = [], [], defaultdict(set), set()
     for name, shards in splits.items():
         frame = _episodes(shards)
         successes = int(frame["success"].sum())
@@ -121,8 +128,11 @@ def log_facts(splits: Mapping[str, list[Path]], *, verify: bool, env_module: str
                 "interval": wilson_interval(successes, len(frame)),
                 "mean_return": float(frame["episode_return"].mean()),
                 "mean_length": float(frame["length"].mean()),
-                "policies": sorted(frame["policy"].unique()),
-                "env_ids": sorted(frame["env_id"].unique()),
+                "policies": [
+                    {"name": policy, "revisions": list(dict.fromkeys(of_policy["policy_revision"].dropna()))}
+                    for policy, of_policy in frame.groupby("policy")
+                ],
+                "environments": sorted({*zip(frame["env_id"], frame["env_kwargs"], strict=True)}),
             }
         )
         for kind, of_kind in frame.groupby("task_kind"):
@@ -131,16 +141,21 @@ def log_facts(splits: Mapping[str, list[Path]], *, verify: bool, env_module: str
         for shard in shards:
             # Shards that another program wrote carry no versions.
             if (metadata := read_metadata(shard)) is not None:
-                versions |= metadata["versions"]
+                for package, number in metadata["versions"].items():
+                    versions[package].add(number)
         settings = [json.loads(text) for text in frame["env_kwargs"].unique()]
         languages |= {"fr" if kwargs.get("language") == "french" else "en" for kwargs in settings}
+    first = next(iter(splits.values()))
     return {
         "splits": rows,
         "kinds": kinds,
-        "versions": versions,
+        "versions": {package: sorted(numbers) for package, numbers in versions.items()},
         "languages": sorted(languages),
-        "verified": _verified(splits, env_module) if verify else None,
-        "sample": _sample(next(iter(splits.values()))[0]),
+        "verified": _verified(splits, env_module, success_threshold) if verify else None,
+        "verify_options": (f" --env_module {env_module}" if env_module else "")
+        + (f" --success_threshold {success_threshold:g}" if success_threshold else ""),
+        "sample": _sample(first[0]),
+        "has_prompts": not any(pq.read_table(shard, columns=["prompt"])["prompt"].null_count for shard in first),
     }
 
 
@@ -150,11 +165,11 @@ def _episodes(shards: list[Path]):
     return pd.concat([load_log(shard).episodes().to_pandas() for shard in shards])
 
 
-def _verified(splits: Mapping[str, list[Path]], env_module: str | None) -> dict[str, Any]:
+def _verified(splits: Mapping[str, list[Path]], env_module: str | None, success_threshold: float) -> dict[str, Any]:
     total = {"episodes": 0, "transitions": 0, "prompts_checked": True}
     for shards in splits.values():
         for shard in shards:
-            report = verify_log(shard, env_module=env_module)
+            report = verify_log(shard, env_module=env_module, success_threshold=success_threshold)
             if not report.ok:
                 raise InvalidInputError(f"The log differs from its replay, so it is not pushed: {report.difference}.")
             total["episodes"] += report.episodes

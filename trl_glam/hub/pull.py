@@ -18,9 +18,10 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoSibling
 
 from ..policy.config import POLICY_CONFIG_NAME, PolicyConfig
+from ..policy.incoming import check_incoming, is_safe_name
 from ..types import InvalidInputError
-from .client import call
-from .scan import DATA_SUFFIXES, TEXT_SUFFIXES, check_incoming, is_safe_name
+from .client import call, repo_info
+from .scan import DATA_SUFFIXES, TEXT_SUFFIXES
 
 
 SOURCE_NAME = "hub_source.json"
@@ -106,9 +107,9 @@ def pull(
 
 def _info(api: HfApi, repo_id: str, revision: str | None):
     try:
-        return api.model_info(repo_id, revision=revision, files_metadata=True), "model"
+        return repo_info(api, repo_id, "model", revision=revision, files_metadata=True), "model"
     except RepositoryNotFoundError:
-        return api.dataset_info(repo_id, revision=revision, files_metadata=True), "dataset"
+        return repo_info(api, repo_id, "dataset", revision=revision, files_metadata=True), "dataset"
 
 
 def _is_known(name: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
@@ -25,7 +26,7 @@ from ..policy.config import PolicyConfig
 from ..policy.scoring_policy import ScoringPolicy
 from ..training_summary import TrainingSummary
 from ..types import EpisodeKey, InvalidInputError
-from .client import call
+from .client import call, repo_info
 from .log_facts import log_facts, stage_log
 from .scan import check_outgoing
 from .showcase import record_episode
@@ -148,7 +149,7 @@ def push_policy(
         with staged:
             if (base := PolicyConfig.load(target).base_model) is not None:
                 # A stranger needs it, and the name of another machine's folder may look like a Hub id.
-                call(base, lambda: api.model_info(base))
+                call(base, lambda: repo_info(api, base, "model"))
             return _commit(api, target, repo_id, "model", private, revision, commit_message)
 
     if blocking:
@@ -171,6 +172,7 @@ def prepare_log(
     split: str | None = None,
     verify: bool = True,
     env_module: str | None = None,
+    success_threshold: float = 0.0,
     license: str | None = None,
 ) -> Path:
     """
@@ -189,6 +191,8 @@ def prepare_log(
             Replay the log first; a log that differs from its replay does not go.
         env_module (`str`, *optional*):
             Module that registers the log's environments.
+        success_threshold (`float`, *optional*, defaults to `0.0`):
+            As in the run, where its environment gives no `info["success"]`.
         license (`str`, *optional*):
             Licence of the dataset.
 
@@ -197,7 +201,7 @@ def prepare_log(
     """
     target = _empty_folder(target)
     splits = stage_log(folder, target, split)
-    facts = log_facts(splits, verify=verify, env_module=env_module)
+    facts = log_facts(splits, verify=verify, env_module=env_module, success_threshold=success_threshold)
     card = write_log_card(target, facts, repo_id=repo_id, license=license)
     check_outgoing(target)
     return card
@@ -211,19 +215,15 @@ def push_log(
     token: str | None = None,
     revision: str | None = None,
     commit_message: str = "Push an interaction log",
-    split: str | None = None,
-    verify: bool = True,
-    env_module: str | None = None,
-    license: str | None = None,
+    **options: Any,
 ) -> CommitInfo:
     """
-    Put an interaction log on the Hub; the arguments are those of [`prepare_log`] and [`push_policy`].
+    Put an interaction log on the Hub; the arguments are those of [`push_policy`] and, in `options`, [`prepare_log`].
     """
     with tempfile.TemporaryDirectory(prefix="trl_glam_push_") as staged:
         target = Path(staged, "log")
-        prepare_log(folder, target, repo_id, split=split, verify=verify, env_module=env_module, license=license)
-        api = HfApi(token=token)
-        return _commit(api, target, repo_id, "dataset", private, revision, commit_message)
+        prepare_log(folder, target, repo_id, **options)
+        return _commit(HfApi(token=token), target, repo_id, "dataset", private, revision, commit_message)
 
 
 def _empty_folder(target: str | Path) -> Path:
@@ -244,7 +244,7 @@ def _commit(
     message: str,
 ) -> CommitInfo:
     call(repo_id, lambda: api.create_repo(repo_id, repo_type=repo_type, private=private is not False, exist_ok=True))
-    is_private = call(repo_id, lambda: api.repo_info(repo_id, repo_type=repo_type)).private
+    is_private = call(repo_id, lambda: repo_info(api, repo_id, repo_type)).private
     if private and not is_private:
         raise InvalidInputError(
             f"{repo_id} is public already; say that this push may be public (--public), or name another."
@@ -252,7 +252,7 @@ def _commit(
 
     def commit() -> CommitInfo:
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        there = api.list_repo_files(repo_id, repo_type=repo_type, revision=revision)
+        there = [file.rfilename for file in repo_info(api, repo_id, repo_type, revision=revision).siblings or []]
         stale = [n for n in there if n not in files and any(fnmatch(n, pattern) for pattern in _REPLACED[repo_type])]
         operations = [CommitOperationDelete(name) for name in stale]
         operations += [CommitOperationAdd(name, path) for name, path in files.items()]

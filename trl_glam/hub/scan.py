@@ -1,9 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""The last look at a folder before it leaves, and the first at one that came.
+"""The last look at a folder before it leaves.
 
-Outgoing: only kinds of files that are known to be data, no pickle, no link, and in what can hold text no token, no
-path of this machine and no name that means something here only. Parquet is read value by value, because its pages are
-compressed; tensors are not searched. Incoming: file names that stay inside the folder.
+Only kinds of files that are known to be data, no pickle, no link, and in what can hold text no token, no path of this
+machine and no name that means something here only. Parquet is read value by value, because its pages are compressed;
+tensors are not searched. The first look at a folder that came is `policy/incoming.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -124,30 +124,3 @@ def _scan_parquet(path: Path) -> Iterator[str]:
             if pa.types.is_string(values.type):
                 found.update(find_secrets("\n".join(text for text in values.unique().to_pylist() if text)))
     yield from sorted(found)
-
-
-def is_safe_name(name: str) -> bool:
-    """Whether a file name from outside stays inside the folder it is put in, on every system."""
-    parts = PurePosixPath(name).parts
-    inside = bool(parts) and not name.startswith("/") and ".." not in parts
-    return inside and not re.search(r'[\\:*?"<>|\x00-\x1f]', name) and len(name) < 1024
-
-
-def check_incoming(folder: str | Path) -> None:
-    """
-    Raise [`InvalidInputError`] if a file of a folder from outside points out of it.
-
-    Args:
-        folder (`str` or `Path`):
-            A pulled folder.
-    """
-    folder = Path(folder)
-    for index in folder.glob("*.safetensors.index.json"):
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        if bad := sorted({shard for shard in shards if not is_safe_name(shard) or "/" in shard}):
-            raise InvalidInputError(f"{index.name} names weights outside of the folder ({bad[0]!r}); do not use it.")
-    adapter = folder / "adapter_config.json"
-    if adapter.exists():
-        base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) or base.startswith("."):
-            raise InvalidInputError(f"adapter_config.json names the base model {base!r}, which is not on the Hub.")

@@ -82,7 +82,7 @@ def record_episode(
     success, total = transitions[-1].success, sum(transition.reward for transition in transitions)
     if frames:
         actions = [f"{i + 1}. {step['action']} ({step['probability']:.0%})" for i, step in enumerate(steps)]
-        ending = "success" if success else "no success"
+        ending = f"{'success' if success else 'no success'} after {len(steps)} step{'s' if len(steps) != 1 else ''}"
         captions = [f"Goal: {first.mission}\n{caption}" for caption in [*actions, f"{ending}, return {total:.2f}"]]
         episode_gif(frames, Path(folder, EPISODE_NAME), captions)
     return {

@@ -20,7 +20,7 @@ from ..local_models import MODELS, PREFIX
 from ..policy.calibration import complete_offsets
 from ..policy.config import POLICY_CONFIG_NAME, PolicyConfig
 from ..policy.scoring_policy import ScoringPolicy
-from ..training_summary import SUMMARY_NAME
+from ..training_summary import SUMMARY_NAME, TrainingSummary, adapter_settings
 
 
 # What a policy consists of, beside its card. Anything else in the folder (optimizer states, logs) stays at home.
@@ -68,7 +68,7 @@ def stage_policy(folder: str | Path, target: str | Path, repo_id: str) -> tuple[
     """
     folder, target = Path(folder), Path(target)
     config = PolicyConfig.load(folder)
-    base = describe_base(config.base_model)
+    base_name, base = config.base_model, describe_base(config.base_model)
     is_adapter = (folder / "adapter_config.json").exists()
     policy = None
     if base.hub_id is None and (is_adapter or _unseen_actions(folder, config)):
@@ -81,6 +81,10 @@ def stage_policy(folder: str | Path, target: str | Path, repo_id: str) -> tuple[
         policy.lm = policy.lm.merge_and_unload()
         policy.save_pretrained(target)
         _copy(folder, target, [name for name in OTHER_FILES if name != POLICY_CONFIG_NAME])
+        if (summary := TrainingSummary.load(target)) is not None:
+            # Merged weights do not show that an adapter was trained.
+            summary.settings |= adapter_settings(folder)
+            summary.save(target)
     else:
         _copy(folder, target, POLICY_FILES)
     if base.hub_id is None:
@@ -91,7 +95,9 @@ def stage_policy(folder: str | Path, target: str | Path, repo_id: str) -> tuple[
             content = json.loads(path.read_text(encoding="utf-8"))
             public = public_json(content)
             if path.name == RESULTS_NAME:
-                public["policy"] = repo_id
+                # The commit that holds this file cannot be named in it.
+                public["policy"], public["policy_revision"] = repo_id, None
+                _unname_base(public, base_name, base)
             if path.name == "tokenizer_config.json":
                 # How the tokenizer was found on this machine.
                 for key in ("is_local", "local_files_only", "name_or_path"):
@@ -108,6 +114,13 @@ def _unseen_actions(folder: Path, config: PolicyConfig) -> list[str]:
     entries = read_results(folder)["suites"].values()
     actions = {action for entry in entries for action in entry["env_kwargs"].get("actions", ())}
     return sorted(actions - config.calibration.offsets.keys())
+
+
+def _unname_base(results: dict[str, Any], name: str | None, base: BaseModel) -> None:
+    """The rule that served unseen actions names the model that scored them, maybe by its path."""
+    if name is not None and base.hub_id is None:
+        for entry in results["suites"].values():
+            entry["calibration"] = entry["calibration"] and entry["calibration"].replace(name, base.text)
 
 
 def _copy(folder: Path, target: Path, patterns) -> None:

@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset, List, Value, concatenate_datasets, load_dataset
 from datasets.data_files import EmptyDatasetError
-from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
+from .._compat import HUB_NETWORK_ERRORS
 from ..prompts import History, PromptTemplate
 from ..types import InvalidInputError
 from .schema import FEATURES, check_columns, check_version
@@ -116,9 +116,10 @@ def open_log(
     else:
         try:
             splits = load_dataset(source, revision=revision, streaming=streaming)
-        except (DatasetNotFoundError, EmptyDatasetError, ConnectionError, HfHubHTTPError) as error:
+        except (FileNotFoundError, EmptyDatasetError, ConnectionError, HfHubHTTPError, *HUB_NETWORK_ERRORS) as error:
+            reason = str(error).strip().split("\n")[0]
             raise InvalidInputError(
-                f"{source} is neither a folder with Parquet shards nor a dataset that can be read: {error}"
+                f"{source} is neither a folder with Parquet shards nor a dataset that can be read: {reason}"
             ) from None
         if split is not None and split not in splits:
             raise InvalidInputError(f"{source} has no split {split!r}; it has {', '.join(splits)}.")

@@ -106,7 +106,8 @@ def load_language_model(
     zero_dropout(config)
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     # Weights of another shape are reported below, together with missing ones.
-    options = {"ignore_mismatched_sizes": True, **(model_init_kwargs or {})}
+    # And no pickle: where there is no safetensors file, transformers would read `pytorch_model.bin`.
+    options = {"ignore_mismatched_sizes": True, "use_safetensors": True, **(model_init_kwargs or {})}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
     if quantization_config is not None:

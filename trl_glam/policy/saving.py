@@ -38,6 +38,7 @@ from transformers import PreTrainedTokenizerBase
 from .._compat import HUB_NETWORK_ERRORS, parameters_are_sharded
 from ..types import InvalidInputError
 from .config import POLICY_CONFIG_NAME, Calibration, PolicyConfig, check_choice
+from .incoming import check_incoming
 from .loading import add_adapter, load_language_model
 from .self_check import check_packed_pass
 
@@ -153,7 +154,7 @@ def _saved_policy(name: str, revision: str | None) -> Path | None:
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
         hf_hub_download(name, POLICY_CONFIG_NAME, revision=revision)
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except (RemoteEntryNotFoundError, RepositoryNotFoundError, HFValidationError):
         # A plain language model, or nothing at all: loading it tells which.
         return None
@@ -163,6 +164,8 @@ def _saved_policy(name: str, revision: str | None) -> Path | None:
         # Never None: a policy that cannot be reached now would be taken for its bare language model.
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         raise InvalidInputError(f"{name} could not be fetched from the Hub ({reason}). Try again.") from error
+    check_incoming(folder)
+    return folder
 
 
 def _commit(name: str, revision: str | None) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ..policy import PackedBatch, ScoringPolicy
 from ..policy.candidates import CandidateEncoder
 from ..policy.packing import Packer
 from ..prompts import PromptTemplate
-from ..training_summary import GLAM_PAPER
+from ..training_summary import GLAM_PAPER, TrainingSummary
 from ..types import InvalidInputError
 from .bc_config import BCConfig
 from .policy_trainer import _PolicyTrainer
@@ -135,6 +135,8 @@ class BCTrainer(_PolicyTrainer):
     ) -> None:
         self._log = _read_log(train_dataset)
         self._unlogged_loss: tuple[float, int] | None = None
+        # What a recipe says of the log beside `args`, for the card: `trl-glam bc` fills it.
+        self.data_settings: dict[str, Any] = {}
         if environment_factory is None and args.env_id is None:
             args.env_id, args.env_kwargs = _environment_of(self._log)
         super().__init__(
@@ -241,6 +243,11 @@ class BCTrainer(_PolicyTrainer):
         return loss
 
     # -- resuming
+
+    def _training_summary(self, dataset_name: str | None = None, tags: Sequence[str] = ()) -> TrainingSummary:
+        summary = super()._training_summary(dataset_name, tags)
+        summary.settings |= self.data_settings
+        return summary
 
     def exact_state(self) -> dict[str, Any]:
         """What was cloned, and the loss and metrics since the last log."""
