@@ -2,9 +2,9 @@
 """Floating-point operations of a packed forward, by formula over useful tokens (padding does not count).
 
 A multiplication and an addition are two operations. Counted are matrix products: projections, attention over whole
-rows (as they are computed, the masked half included), feed-forward layers, the rows of the vocabulary projection that
-are read. Norms, softmaxes, the heads and the value MLP are left out: below a percent. The backward pass of a layer that
-is trained is two forwards.
+rows (as they are computed, the masked half included), feed-forward layers, and the rows of the vocabulary projection
+that are read. Norms, softmaxes, the heads and the value MLP are left out: below a percent. The backward pass of a
+trained layer is two forwards.
 """
 
 from __future__ import annotations
