@@ -7,6 +7,7 @@ environments. Baselines with their own learning (DRRN, Symbolic-PPO) are agents 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from .envs.bot import BabyAIDemonstrator
 from .envs.textworld import TextWorldEnv, Walkthrough
 from .policy.scoring_policy import ScoringPolicy, choose
 from .prompts import PromptTemplate
-from .types import Decision, Observation
+from .types import Decision, NotFiniteError, Observation
 
 
 class Agent:
@@ -163,8 +164,26 @@ class ScoringAgent(Agent):
                 log_probs = output.logits.float().log_softmax(-1).cpu().numpy()
             for i, row in enumerate(batch):
                 self._known[row] = (log_probs[i, : len(row[1])].copy(), values[i])
+            self._check_finite(batch)
         self.model.train(training)
         return [self._known[row] for row in rows]
+
+    def _check_finite(self, rows: Sequence[tuple[str, tuple[str, ...]]]) -> None:
+        """A draw from NaN would be an action nobody chose."""
+        bad = []
+        for row in rows:
+            log_probs, value = self._known[row]
+            if not (np.isfinite(log_probs).all() and math.isfinite(value)):
+                del self._known[row]
+                bad.append(
+                    {"prompt": row[0], "actions": list(row[1]), "log_probs": log_probs.tolist(), "value": value}
+                )
+        if bad:
+            raise NotFiniteError(
+                f"The policy's log-probabilities or values of {len(bad)} of {len(rows)} prompts are not finite: the "
+                f"first {bad[0]['log_probs']} with value {bad[0]['value']} for {bad[0]['prompt']!r}.",
+                bad,
+            )
 
     def _dummy_row(self, value_only: bool) -> tuple[str, tuple[str, ...]]:
         """A row that costs little and touches the same modules as a real one."""

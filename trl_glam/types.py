@@ -221,3 +221,27 @@ class EnvironmentFault(InvalidInputError):
     def __reduce__(self) -> tuple[type[EnvironmentFault], tuple[EpisodeKey, tuple[int, ...], str]]:
         # An exception is pickled by its message alone, and ranks gather faults.
         return type(self), (self.key, self.actions, self.reason)
+
+
+class NotFiniteError(FloatingPointError):
+    """
+    A loss, a gradient, a score or a value is NaN or infinite. The command line prints its message on one line and
+    exits with code 1.
+
+    Args:
+        message (`str`):
+            What it is, and where.
+        rows (`list[dict[str, Any]]`, *optional*):
+            The prompts it was computed for, with their actions and what came out; JSON-serialisable.
+    """
+
+    def __init__(self, message: str, rows: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message)
+        self.rows = rows or []
+
+
+class WriteError(OSError):
+    """
+    A file of the run could not be written, mostly because the disk is full: the message says what is still whole. The
+    command line prints it on one line and exits with code 1.
+    """

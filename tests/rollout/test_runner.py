@@ -130,9 +130,7 @@ def test_resume_names_an_environment_that_does_not_replay():
 
     runner = make_runner(1, env=Unseeded)
     state = runner.state_dict()
-    with pytest.raises(
-        InvalidInputError, match=r"toy \(slot 0, .*\) does not come back to where it was after 0"
-    ):
+    with pytest.raises(InvalidInputError, match=r"toy \(slot 0, .*\) does not come back to where it was after 0"):
         make_runner(1, env=Unseeded).load_state_dict(state)
 
 

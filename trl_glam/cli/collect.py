@@ -116,7 +116,20 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="R",
         help="success is return > R where the environment gives no info['success'] (default 0)",
     )
-    parser.add_argument("--env_workers", type=int, default=0, help="threads that step slow environments (default 0)")
+    parser.add_argument(
+        "--env_workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="subprocesses that slow environments live in (default 0: none)",
+    )
+    parser.add_argument(
+        "--env_timeout",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="seconds that one reset or step of an environment may take (default 600)",
+    )
     return parser
 
 
@@ -135,6 +148,11 @@ def main(argv: list[str]) -> int:
         raise InvalidInputError("--env_id is missing; give the Gymnasium id of an environment.")
     if not 0 <= args.epsilon <= 1:
         raise InvalidInputError(f"--epsilon {args.epsilon} is not a probability; give a number from 0 to 1.")
+    if args.env_workers < 0 or not args.env_timeout > 0:
+        raise InvalidInputError(
+            f"--env_workers {args.env_workers} and --env_timeout {args.env_timeout} are given; at least 0 processes "
+            "and more than 0 seconds make sense."
+        )
     agent, policy, template, revision = common.agent_from_spec(args.policy, args.batch_size), args.policy, None, None
     if isinstance(agent, ScoringAgent):
         template, revision = agent.template, weights_revision(agent.policy)
@@ -158,6 +176,7 @@ def main(argv: list[str]) -> int:
         success_threshold=args.success_threshold,
         store_prompts=not args.no_prompts,
         workers=args.env_workers,
+        timeout=args.env_timeout,
         sinks=[CollectProgress(args.episodes, args.steps, steps_before)],
     )
     size = sum(path.stat().st_size for path in shard_paths(args.output_dir))

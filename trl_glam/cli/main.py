@@ -2,8 +2,9 @@
 """`trl-glam COMMAND ...`: finds the command's file in this folder, imports it alone and calls its `main`.
 
 Nothing heavy is imported before the command is known, so that `trl-glam --help` answers at once. A command parses its
-own arguments (`trl-glam COMMAND --help`). `InvalidInputError` becomes one line on stderr and exit code 2; any other
-exception is a bug and keeps its traceback.
+own arguments (`trl-glam COMMAND --help`). `InvalidInputError` becomes one line on stderr and exit code 2, a run that
+cannot go on (`NotFiniteError`, `WriteError`) one line and exit code 1; any other exception is a bug and keeps its
+traceback.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import importlib
 import importlib.metadata
 import sys
 
-from trl_glam.types import InvalidInputError
+from trl_glam.types import InvalidInputError, NotFiniteError, WriteError
 
 
 COMMANDS = {
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             Arguments without the program's name; the process's own by default.
 
     Returns:
-        `int`: the exit code: the command's own, 2 for a wrong input, 130 after Ctrl-C.
+        `int`: the exit code: the command's own, 1 for a run that cannot go on, 2 for a wrong input, 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else argv
     if not argv:
@@ -80,6 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     except InvalidInputError as error:
         print(f"trl-glam {command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except (NotFiniteError, WriteError) as error:
+        print(f"trl-glam {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"trl-glam {command}: interrupted", file=sys.stderr)
         return 130

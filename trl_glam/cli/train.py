@@ -130,8 +130,7 @@ def _train_seeds(seeds: Sequence[int], argv: Sequence[str], args: GLAMConfig) ->
             print(f"seed {seed}: finished before, in {folder}")
             continue
         command = [sys.executable, "-m", "trl_glam", "train", *rest, "--seed", str(seed), "--output_dir", str(folder)]
-        if any(folder.glob("checkpoint-*/manifest.json")):
-            command += ["--resume_from_checkpoint", "true"]
+        command += ["--resume_from_checkpoint", "auto"]
         print(f"seed {seed}: {folder}", flush=True)
         if subprocess.run(command, check=False).returncode != 0:
             failed.append(seed)

@@ -152,6 +152,7 @@ def evaluate_policy(
     confidence: float = 0.95,
     sinks: Sequence[Sink] = (),
     workers: int = 0,
+    timeout: float | None = None,
 ) -> EvaluationResult:
     """
     Play every episode of a panel to its end.
@@ -180,7 +181,9 @@ def evaluate_policy(
         sinks (`Sequence[Sink]`, *optional*):
             Told about every transition and episode, for example a log writer or a progress bar; closed at the end.
         workers (`int`, *optional*, defaults to `0`):
-            Threads that step slow environments.
+            Subprocesses that slow environments live in; 0 steps them in turn in this process.
+        timeout (`float`, *optional*):
+            Seconds that one reset or step may take; no limit if not given.
 
     Returns:
         [`EvaluationResult`]
@@ -203,6 +206,7 @@ def evaluate_policy(
         success_threshold=success_threshold,
         sinks=(collected, *sinks),
         workers=workers,
+        timeout=timeout,
     )
     try:
         runner.run()

@@ -114,6 +114,7 @@ def collect_log(
     store_prompts: bool = True,
     seconds_per_flush: float = 60.0,
     workers: int = 0,
+    timeout: float | None = None,
     sinks: Sequence[Sink] = (),
 ) -> Collected:
     """
@@ -154,7 +155,9 @@ def collect_log(
         seconds_per_flush (`float`, *optional*, defaults to `60.0`):
             What a crash can cost at most.
         workers (`int`, *optional*, defaults to `0`):
-            Threads that step slow environments.
+            Subprocesses that slow environments live in; 0 steps them in turn in this process.
+        timeout (`float`, *optional*):
+            Seconds that one reset or step may take; no limit if not given.
         sinks (`Sequence[Sink]`, *optional*):
             Told what is written, in the order of the log; closed at the end.
 
@@ -213,6 +216,7 @@ def collect_log(
         success_threshold=success_threshold,
         sinks=[in_order],
         workers=workers,
+        timeout=timeout,
     )
     try:
         while not in_order.done:

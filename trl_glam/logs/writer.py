@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from datasets import List
 
 from ..rollout.runner import Sink
-from ..types import EpisodeRecord, InvalidInputError, Transition
+from ..types import EnvironmentFault, EpisodeRecord, InvalidInputError, Transition, WriteError
 from .schema import FEATURES, SCHEMA_VERSION, read_metadata, run_metadata, shard_schema, transition_row
 
 
@@ -173,6 +173,14 @@ class LogWriter(Sink):
         elif time.monotonic() - self._last_flush >= self.seconds_per_flush:
             self.flush()
 
+    def on_episode_dropped(self, fault: EnvironmentFault) -> None:
+        """Forget an episode whose environment failed: the log holds whole episodes only."""
+        self.forget(fault.key.episode_id)
+
+    def forget(self, episode_id: str) -> None:
+        """Drop what was gathered of a running episode."""
+        self._running.pop(episode_id, None)
+
     def close(self) -> None:
         """Write the last whole episodes. Running ones are dropped."""
         self.flush()
@@ -199,11 +207,18 @@ class LogWriter(Sink):
     def _write_shard(self) -> None:
         path = self._path(self._shard_number)
         temporary = path.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            pq.write_table(self._shard, file, row_group_size=self.rows_per_shard, **_PARQUET_OPTIONS)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as file:
+                pq.write_table(self._shard, file, row_group_size=self.rows_per_shard, **_PARQUET_OPTIONS)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except (OSError, pa.ArrowException) as error:
+            temporary.unlink(missing_ok=True)
+            raise WriteError(
+                f"The log {path} could not be written ({error}). What it held before is whole: free some space, and "
+                "resume."
+            ) from error
 
     def _open(self) -> None:
         """Find what a former process left: which episodes are there, and where to go on."""
@@ -252,6 +267,12 @@ class LogWriter(Sink):
             "update": self.update,
             "running": {episode: list(rows) for episode, rows in self._running.items()},
         }
+
+    def restart(self) -> None:
+        """Go back to an empty log: for a run that was cut off before its first checkpoint and begins anew."""
+        self.load_state_dict(
+            {"run_id": self.run_id, "shard_number": 0, "shard_rows": 0, "env_steps": 0, "update": 0, "running": {}}
+        )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """

@@ -43,6 +43,9 @@ class Rollout:
             Whether the episode ended with the step.
         terminal_values (`np.ndarray` of shape `(T, N)`, float32):
             Value of the terminal observation of a truncated episode, 0 elsewhere.
+        weights (`np.ndarray` of shape `(T, N)`, float32):
+            Weight in the loss: 0 for the steps of an episode that was dropped, because its environment failed, in this
+            rollout; the others share what those leave, so that the mean over all steps is 1.
         advantages (`np.ndarray` of shape `(T, N)`, float32):
             Filled by [`~Rollout.finish`].
         returns (`np.ndarray` of shape `(T, N)`, float32):
@@ -61,6 +64,7 @@ class Rollout:
     rewards: np.ndarray
     ended: np.ndarray
     terminal_values: np.ndarray
+    weights: np.ndarray
     advantages: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
     returns: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
     reference_log_probs: np.ndarray | None = None
@@ -74,6 +78,7 @@ class Rollout:
         "rewards",
         "ended",
         "terminal_values",
+        "weights",
         "advantages",
         "returns",
         "reference_log_probs",
@@ -110,7 +115,9 @@ class Rollout:
             rewards=np.zeros(shape, dtype=np.float32),
             ended=np.zeros(shape, dtype=bool),
             terminal_values=np.zeros(shape, dtype=np.float32),
+            weights=np.ones(shape, dtype=np.float32),
         )
+        began = [0] * shape[1]
         for t, row in enumerate(steps):
             for n, transition in enumerate(row):
                 observation, decision = transition.observation, transition.decision
@@ -122,6 +129,10 @@ class Rollout:
                 rollout.values[t, n] = decision.value
                 rollout.rewards[t, n] = reward_scale * transition.reward
                 rollout.ended[t, n] = transition.ended
+                if transition.dropped:
+                    rollout.weights[began[n] : t + 1, n] = 0.0
+                if transition.ended:
+                    began[n] = t + 1
         rollout.prompts = list(prompts)
         rollout.action_sets = list(action_sets)
         return rollout
@@ -144,8 +155,14 @@ class Rollout:
 
     def explained_variance(self) -> float:
         """1 - Var(returns - values) / Var(returns): 1 is a perfect critic, 0 one that knows only the mean."""
-        variance = float(np.var(self.returns))
-        return 1.0 - float(np.var(self.returns - self.values)) / variance if variance > 0 else float("nan")
+        returns, values = self.returns[self.kept], self.values[self.kept]
+        variance = float(np.var(returns))
+        return 1.0 - float(np.var(returns - values)) / variance if variance > 0 else float("nan")
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Which steps are learned from, bool of shape `(T, N)`: all but those of dropped episodes."""
+        return self.weights > 0
 
 
 def minibatches(

@@ -29,8 +29,9 @@ from ..policy.candidates import CandidateEncoder
 from ..policy.packing import Packer
 from ..prompts import PromptTemplate
 from ..training_summary import GLAM_PAPER, TrainingSummary
-from ..types import InvalidInputError
+from ..types import InvalidInputError, NotFiniteError
 from .bc_config import BCConfig
+from .not_finite import not_finite, packed_tensors
 from .policy_trainer import _PolicyTrainer
 
 
@@ -184,10 +185,11 @@ class BCTrainer(_PolicyTrainer):
         rows = sorted(
             (row for batch in batches for row in batch["rows"]), key=lambda r: (len(r["prompt"]), r["prompt"])
         )
+        self._step_rows = rows
         inputs, start = [], 0
         for batch in batches:
             end = start + len(batch["rows"])
-            inputs.append(self._pack(rows[start:end]))
+            inputs.append({**self._pack(rows[start:end]), "rows": rows[start:end]})
             start = end
         num_labels = torch.tensor(sum(item["num_labels"] for item in inputs), device=device)
         return inputs, int(self.accelerator.reduce(num_labels, "sum").item())
@@ -222,7 +224,7 @@ class BCTrainer(_PolicyTrainer):
         mean over the labels of the optimizer step.
 
         Raises:
-            `FloatingPointError`: when it is not finite.
+            [`NotFiniteError`]: when it is not finite; the micro-batch is kept in `output_dir`.
         """
         by_action = self.args.loss == "action"
         logits = model(inputs["packed"], scoring=None if by_action else "sum").logits
@@ -233,14 +235,21 @@ class BCTrainer(_PolicyTrainer):
         loss = -taken.sum() * self.args.world_size / num_items_in_batch
         mean, total = torch.stack([taken.detach().mean(), loss.detach()]).tolist()
         if not math.isfinite(total):
-            raise FloatingPointError(
-                f"The behaviour cloning loss is {total} at optimizer step {self.state.global_step}. Lower "
-                f"learning_rate; the checkpoints in {self.args.output_dir} are from before."
-            )
+            raise self._not_finite(f"The behaviour cloning loss is {total}", inputs, {"logits": logits})
         self._metrics["bc/log_likelihood"].append(mean)
         if by_action:
             self._metrics["bc/accuracy"].append((logits.argmax(-1) == inputs["actions"]).float().mean().item())
         return loss
+
+    def _not_finite(self, what: str, inputs: dict[str, Any], outputs: dict[str, torch.Tensor]) -> NotFiniteError:
+        step, rank, output_dir = self.state.global_step, self.args.process_index, self.args.output_dir
+        tensors = {**packed_tensors(inputs["packed"]), "actions": inputs["actions"], **outputs}
+        return not_finite(what, output_dir, step, rank, {"rows": inputs["rows"]}, tensors)
+
+    def _check_gradient_norm(self, norm: float) -> None:
+        if not math.isfinite(norm):
+            inputs = {**self._pack(self._step_rows), "rows": self._step_rows}
+            raise self._not_finite(f"The gradient norm is {norm}", inputs, {})
 
     # -- resuming
 

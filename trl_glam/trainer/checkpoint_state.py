@@ -12,15 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers.trainer_utils import sort_checkpoints
 
 from ..rollout import Rollout
-from ..types import InvalidInputError
+from ..types import InvalidInputError, WriteError
 
 
 MANIFEST_NAME = "manifest.json"
@@ -30,8 +34,12 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader sees either the old content or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _file_hash(path: Path) -> str:
@@ -48,6 +56,34 @@ def write_manifest(folder: str | Path) -> None:
     """Make a checkpoint whole: name every file in it with its SHA-256."""
     folder = Path(folder)
     write_atomically(folder / MANIFEST_NAME, json.dumps({"sha256": _hashes(folder)}, indent=2))
+
+
+@contextmanager
+def whole_or_gone(folder: str | Path) -> Iterator[None]:
+    """
+    Write a checkpoint: while it is being written it is not whole, and when that fails it is removed.
+
+    Args:
+        folder (`str` or `Path`):
+            The checkpoint.
+
+    Raises:
+        [`WriteError`]: when something in it could not be written.
+    """
+    folder = Path(folder)
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        # What a full disk cut short would only take the space that the next one needs.
+        shutil.rmtree(folder, ignore_errors=True)
+        # torch raises RuntimeError, safetensors its own.
+        if isinstance(error, (OSError, SafetensorError, RuntimeError)):
+            raise WriteError(
+                f"The checkpoint {folder} could not be written ({error}), and what there was of it is removed. The "
+                "checkpoints before it are untouched: free some space, and resume."
+            ) from error
+        raise
 
 
 def fault_of_checkpoint(folder: str | Path) -> str | None:
@@ -70,7 +106,7 @@ def fault_of_checkpoint(folder: str | Path) -> str | None:
     return None
 
 
-def find_checkpoint(output_dir: str, requested: str | bool) -> str:
+def find_checkpoint(output_dir: str, requested: str | bool) -> str | None:
     """
     The checkpoint to resume from.
 
@@ -78,28 +114,40 @@ def find_checkpoint(output_dir: str, requested: str | bool) -> str:
         output_dir (`str`):
             Folder of the run.
         requested (`str` or `bool`):
-            A folder, or `True` for the newest whole one in `output_dir`.
+            A folder, `True` for the newest whole one in `output_dir`, or `"auto"` for the same, if there is any.
+
+    Returns:
+        `str` or `None`: the folder; `None` when `"auto"` finds that no checkpoint was ever whole.
 
     Raises:
         [`InvalidInputError`]: when there is none, or the requested one is not whole.
     """
-    if isinstance(requested, str):
-        if not Path(requested).is_dir():
-            raise InvalidInputError(f"resume_from_checkpoint={requested!r} is no folder.")
-        fault = fault_of_checkpoint(requested)
-        if fault is not None:
-            raise InvalidInputError(
-                f"Checkpoint {requested} {fault}; resume from an older one, or pass True to take the newest whole one."
-            )
-        return requested
+    if isinstance(requested, str) and requested != "auto":
+        return _requested_checkpoint(requested)
     candidates = sort_checkpoints(output_dir) if Path(output_dir).is_dir() else []
     for candidate in reversed(candidates):
         if fault_of_checkpoint(candidate) is None:
             return candidate
+    # A save that was cut short has no manifest; a manifest that does not agree is another matter.
+    damaged = [name for name in candidates if Path(name, MANIFEST_NAME).is_file()]
+    if requested == "auto" and not damaged:
+        return None
+    found = f"{len(candidates)} found, {len(damaged)} of them damaged"
     raise InvalidInputError(
-        f"resume_from_checkpoint=True, but {output_dir} holds no whole checkpoint ({len(candidates)} found); train "
+        f"resume_from_checkpoint={requested!r}, but {output_dir} holds no whole checkpoint ({found}); train "
         "without it, or name another output_dir."
     )
+
+
+def _requested_checkpoint(requested: str) -> str:
+    if not Path(requested).is_dir():
+        raise InvalidInputError(f"resume_from_checkpoint={requested!r} is no folder.")
+    fault = fault_of_checkpoint(requested)
+    if fault is not None:
+        raise InvalidInputError(
+            f"Checkpoint {requested} {fault}; resume from an older one, or pass True to take the newest whole one."
+        )
+    return requested
 
 
 def save_state(folder: str | Path, rank: int, state: dict[str, Any], rollout: Rollout | None) -> None:

@@ -64,6 +64,9 @@ class GLAMConfig(_PolicyTrainerConfig):
             as `probe/{prompt}/{action}`; the prompts are in `output_dir/probes.json`.
         log_interactions (`bool`, *optional*, defaults to `False`):
             Write every training episode to `output_dir/interactions` as a dataset.
+        allow_inexact_resume (`bool`, *optional*, defaults to `False`):
+            Resume although an environment does not come back to where it was: its episode begins anew, and the run is
+            no longer that of an unbroken one.
     """
 
     num_envs: int = field(default=32, metadata={"help": "Environments side by side, over all processes."})
@@ -103,6 +106,10 @@ class GLAMConfig(_PolicyTrainerConfig):
     )
     log_interactions: bool = field(
         default=False, metadata={"help": "Write every training episode to output_dir/interactions as a dataset."}
+    )
+    allow_inexact_resume: bool = field(
+        default=False,
+        metadata={"help": "Begin an episode anew whose environment does not come back to where it was at a resume."},
     )
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from peft import PeftConfig
 from torch import nn
 from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
@@ -31,10 +30,12 @@ from ..logs import LogWriter
 from ..policy import PackedBatch, ScoringPolicy
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, Rollout, Runner, SeededEpisodes, minibatches
-from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, Transition
+from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, NotFiniteError, Transition
 from .callbacks import EnvironmentProgressCallback, UpdateBoundaryCallback
 from .checkpoint_state import write_atomically
+from .gathering import any_process, explained_variance, gather_episodes, sum_over_processes
 from .glam_config import GLAMConfig
+from .not_finite import not_finite, packed_tensors
 from .policy_trainer import _PolicyTrainer
 from .ppo_loss import PPOBatch, ppo_loss
 from .rollout_metrics import episode_metrics
@@ -152,6 +153,8 @@ class GLAMTrainer(_PolicyTrainer):
         self._rollout: Rollout | None = None
         self._queue: deque[np.ndarray] = deque()
         self._step_kl: list[float] = []
+        # Indices of what the running optimizer step has seen.
+        self._micro_batches: list[np.ndarray] = []
         self._recent: deque[bool] = deque(maxlen=100)
         self._unlogged_loss: tuple[float, int] | None = None
         self._update_started = time.perf_counter()
@@ -162,7 +165,8 @@ class GLAMTrainer(_PolicyTrainer):
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
-                A checkpoint folder, or `True` for the newest whole one in `output_dir`.
+                A checkpoint folder, `True` for the newest whole one in `output_dir`, or `"auto"`: that one, or a new
+                beginning where the run was cut off before there was any.
 
         Returns:
             [`~transformers.trainer_utils.TrainOutput`]
@@ -203,11 +207,13 @@ class GLAMTrainer(_PolicyTrainer):
             success_threshold=args.success_threshold,
             sinks=[self._finished, self._progress, *([] if self._writer is None else [self._writer])],
             workers=args.env_workers,
+            timeout=args.env_timeout,
+            on_environment_error=args.on_environment_error,
         )
 
     def _make_log_writer(self) -> LogWriter:
         args = self.args
-        return LogWriter(
+        writer = LogWriter(
             f"{args.output_dir}/interactions",
             run_id=args.run_name or args.output_dir.rstrip("/").split("/")[-1],
             policy=self.policy.policy_config.base_model or "policy",
@@ -216,6 +222,9 @@ class GLAMTrainer(_PolicyTrainer):
             append=False,
             run={"prompt_template": self.policy.prompt_template.to_dict(), "seed": args.seed},
         )
+        if self._begins_anew:
+            writer.restart()
+        return writer
 
     def _collect_rollout(self) -> Rollout:
         """
@@ -237,19 +246,34 @@ class GLAMTrainer(_PolicyTrainer):
         if self._writer is not None:
             self._writer.update = self.update
             self._writer.policy_revision = f"update-{self.update}"
-        self._log_probes()
-        steps = [self._runner.step() for _ in range(args.rollout_steps)]
-        rollout = Rollout.from_transitions(steps, args.reward_scale)
-        self._value_the_ends(rollout, steps)
+        try:
+            self._log_probes()
+            rollout, steps = self._play()
+            self._value_the_ends(rollout, steps)
+        except NotFiniteError as error:
+            raise self._keep_not_finite(error) from error
         if self._reference_lm is not None:
             rollout.reference_log_probs = self._reference_log_probs(rollout)
         if args.normalize_advantages:
             self._normalize(rollout)
-        self.env_steps += args.rollout_steps * args.num_envs
         self.update += 1
-        self._log_rollout(rollout, time.perf_counter() - started)
+        ended_at = [t for t, row in enumerate(steps) for one in row if one.ended and not one.dropped]
+        self._log_rollout(rollout, ended_at, time.perf_counter() - started)
         self._update_started = time.perf_counter()
         return rollout
+
+    def _play(self) -> tuple[Rollout, list[list[Transition]]]:
+        """Take the steps of a rollout; again, when every episode in it was dropped on all processes."""
+        kept = 0.0
+        while kept == 0:
+            steps = [self._runner.step() for _ in range(self.args.rollout_steps)]
+            self.env_steps += self.args.rollout_steps * self.args.num_envs
+            rollout = Rollout.from_transitions(steps, self.args.reward_scale)
+            counts = torch.tensor([rollout.weights.sum(), rollout.weights.size], device=self.args.device)
+            kept, total = (self.accelerator.reduce(counts, "sum") if self.args.world_size > 1 else counts).tolist()
+        # What dropped episodes leave goes to the others: the mean stays one over what was learned from.
+        rollout.weights *= np.float32(total / kept)
+        return rollout, steps
 
     def _log_probes(self) -> None:
         """Log what the policy would do on the probe prompts; all processes forward, as often."""
@@ -294,25 +318,31 @@ class GLAMTrainer(_PolicyTrainer):
 
     def _normalize(self, rollout: Rollout) -> None:
         """Standardise the advantages over the rollouts of all processes."""
-        local = rollout.advantages.astype(np.float64)
+        local = rollout.advantages[rollout.kept].astype(np.float64)
         sums = torch.tensor([local.sum(), np.square(local).sum(), local.size], dtype=torch.float64)
         if self.args.world_size > 1:
             sums = self.accelerator.reduce(sums.to(self.args.device), "sum").cpu()
         mean = float(sums[0] / sums[2])
         variance = max(float(sums[1] / sums[2]) - mean**2, 0.0)
-        rollout.advantages = ((local - mean) / (math.sqrt(variance) + 1e-8)).astype(np.float32)
+        scaled = (rollout.advantages.astype(np.float64) - mean) / (math.sqrt(variance) + 1e-8)
+        rollout.advantages = scaled.astype(np.float32)
 
-    def _log_rollout(self, rollout: Rollout, seconds: float) -> None:
-        records = self._finished.take()
-        if self.args.world_size > 1:
-            records = gather_object(records)
+    def _log_rollout(self, rollout: Rollout, ended_at: Sequence[int], seconds: float) -> None:
+        records = gather_episodes(self.accelerator, self._finished.take(), ended_at)
         self._recent.extend(record.success for record in records)
+        success_reported = any_process(self.accelerator, self._runner.has_success_info)
+        computed, asked = sum_over_processes(self.accelerator, [self._agent.num_computed, self._agent.num_asked])
+        kept = rollout.kept
+        explained = explained_variance(self.accelerator, rollout.returns[kept], rollout.values[kept])
         metrics = {
-            **episode_metrics(records, self._recent, self._runner.has_success_info),
+            **episode_metrics(records, self._recent, success_reported),
             "rollout/steps_per_second": rollout.actions.size * self.args.world_size / seconds,
-            "rollout/share_computed": self._agent.num_computed / max(self._agent.num_asked, 1),
-            "ppo/explained_variance": rollout.explained_variance(),
+            "rollout/share_computed": computed / max(asked, 1),
+            "ppo/explained_variance": explained,
         }
+        if self.args.on_environment_error == "drop":
+            dropped, self._finished.num_dropped = self._finished.num_dropped, 0
+            metrics["rollout/dropped_episodes"] = float(sum_over_processes(self.accelerator, [dropped])[0])
         self._agent.num_computed = self._agent.num_asked = 0
         for key, value in metrics.items():
             # Not averaged over several rollouts between two logs: the last one counts.
@@ -360,6 +390,7 @@ class GLAMTrainer(_PolicyTrainer):
             return None if array is None else torch.from_numpy(array[steps, envs]).to(self.args.device)
 
         self._useful_tokens = packed.useful_tokens
+        self._micro_batches.append(indices)
         reference = None if rollout.reference_log_probs is None else rollout.reference_log_probs[..., :num_actions]
         batch = PPOBatch(
             actions=tensor(rollout.actions),
@@ -368,6 +399,7 @@ class GLAMTrainer(_PolicyTrainer):
             advantages=tensor(rollout.advantages),
             returns=tensor(rollout.returns),
             reference_log_probs=tensor(reference),
+            weights=tensor(rollout.weights),
         )
         return {"packed": packed.to(self.args.device), "batch": batch}
 
@@ -382,7 +414,7 @@ class GLAMTrainer(_PolicyTrainer):
         The PPO loss of one micro-batch.
 
         Raises:
-            `FloatingPointError`: when it is not finite.
+            [`NotFiniteError`]: when it is not finite; the micro-batch is kept in `output_dir`.
         """
         args = self.args
         output = model(inputs["packed"])
@@ -401,15 +433,45 @@ class GLAMTrainer(_PolicyTrainer):
         names = list(stats)
         scalars = torch.stack([loss.detach(), *(stats[name].float() for name in names)]).tolist()
         if not math.isfinite(scalars[0]):
-            raise FloatingPointError(
-                f"The PPO loss is {scalars[0]} at optimizer step {self.state.global_step} (environment step "
-                f"{self.env_steps}): {dict(zip(names, scalars[1:], strict=True))}. Lower learning_rate, or check the "
-                f"rewards; the checkpoints in {args.output_dir} are from before."
-            )
+            numbers = dict(zip(names, scalars[1:], strict=True))
+            what = f"The PPO loss is {scalars[0]} (environment step {self.env_steps}: {numbers})"
+            outputs = {"logits": output.logits, "values": output.values}
+            raise self._not_finite(what, self._micro_batches[-1], inputs, outputs)
         for name, value in zip(names, scalars[1:], strict=True):
             self._metrics[f"ppo/{name}"].append(value)
         self._step_kl.append(scalars[1 + names.index("approx_kl")])
         return loss
+
+    def _not_finite(
+        self,
+        what: str,
+        indices: np.ndarray,
+        inputs: dict[str, Any],
+        outputs: dict[str, torch.Tensor] | None = None,
+    ) -> NotFiniteError:
+        """Keep a batch whose loss or gradient is not finite; the error to raise."""
+        rollout, (steps, envs) = self._rollout, np.divmod(indices, self._rollout.shape[1])
+        rows = [
+            {
+                "env": int(self._first_env + n),
+                "rollout_step": int(t),
+                "prompt": rollout.prompts[rollout.prompt_ids[t, n]],
+                "actions": list(rollout.action_sets[rollout.action_set_ids[t, n]]),
+                "action": int(rollout.actions[t, n]),
+                "reward": float(rollout.rewards[t, n]),
+            }
+            for t, n in zip(steps, envs, strict=True)
+        ]
+        tensors = {**packed_tensors(inputs["packed"]), **(outputs or {})}
+        tensors |= {f"batch.{name}": value for name, value in vars(inputs["batch"]).items() if value is not None}
+        facts = {"environment_step": self.env_steps, "update": self.update, "rows": rows}
+        step, rank = self.state.global_step, self.args.process_index
+        return not_finite(what, self.args.output_dir, step, rank, facts, tensors)
+
+    def _check_gradient_norm(self, norm: float) -> None:
+        if not math.isfinite(norm):
+            indices = np.concatenate(self._micro_batches)
+            raise self._not_finite(f"The gradient norm is {norm}", indices, self._make_inputs(indices))
 
     def finish_optimizer_step(self) -> bool:
         """
@@ -420,6 +482,7 @@ class GLAMTrainer(_PolicyTrainer):
         """
         kl = torch.tensor(float(np.mean(self._step_kl)), device=self.args.device)
         self._step_kl.clear()
+        self._micro_batches.clear()
         if self.args.target_kl is not None and self._queue:
             if self.accelerator.reduce(kl, "mean").item() > self.args.target_kl:
                 self._metrics["ppo/dropped_passes"].append(len(self._queue) / self._passes_per_update)
@@ -473,7 +536,7 @@ class GLAMTrainer(_PolicyTrainer):
         self._runner = self._make_runner()
         self._runner.has_success_info = state["has_success_info"]
         self._episodes.numbers = dict(state["episode_numbers"])
-        self._runner.load_state_dict(state["runner"])
+        begun_anew = self._runner.load_state_dict(state["runner"], self.args.allow_inexact_resume)
         self._finished.records = [
             EpisodeRecord(
                 **{**record, "key": EpisodeKey.from_dict(record["key"]), "actions": tuple(record["actions"])}
@@ -482,6 +545,8 @@ class GLAMTrainer(_PolicyTrainer):
         ]
         if self._writer is not None and state["log"] is not None:
             self._writer.load_state_dict(state["log"])
+            for key in begun_anew:
+                self._writer.forget(key.episode_id)
         self._progress.resume(self.env_steps)
         self._unlogged_loss = tuple(state["loss"])
 
@@ -491,6 +556,13 @@ class GLAMTrainer(_PolicyTrainer):
             loss, self._globalstep_last_logged = self._unlogged_loss
             self._tr_loss += loss
             self._unlogged_loss = None
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # A run that target_kl has shortened ends before Trainer's last step: resumed at its end, it has nothing to do.
+        if self.is_finished:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def _rollout_in_use(self) -> Rollout | None:
         return self._rollout if self._queue else None

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from peft import PeftConfig
@@ -35,9 +34,11 @@ from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, ListedEpisodes, Runner, Sink
 from ..rollout.runner import TRAINING_SEEDS
 from ..training_summary import TrainingSummary, curves_of, recipe_settings
-from ..types import EpisodeKey, InvalidInputError
-from .checkpoint_state import find_checkpoint, load_state, save_state, write_manifest
+from ..types import EpisodeKey, InvalidInputError, NotFiniteError
+from .checkpoint_state import find_checkpoint, load_state, save_state, whole_or_gone, write_manifest
 from .environment_source import EnvironmentSource
+from .gathering import any_process, mean_metrics
+from .not_finite import not_finite
 from .policy_setup import build_policy, set_template
 from .policy_trainer_config import _PolicyTrainerConfig
 from .sample_episode import SampleEpisodeCallback
@@ -101,6 +102,7 @@ class _PolicyTrainer(_BaseTrainer):
             policy.freeze_encoder()
         policy.value_head.requires_grad_(self._trains_value)
         self._metrics: dict[str, list[float]] = defaultdict(list)
+        self._begins_anew = False
         self._useful_tokens = 0
         train_dataset, data_collator = self._training_data(policy, args)
         super().__init__(
@@ -156,6 +158,8 @@ class _PolicyTrainer(_BaseTrainer):
             f"{metric_key_prefix}_return": result.mean_return,
             f"{metric_key_prefix}_length": result.mean_length,
         }
+        if self.args.on_environment_error == "drop":
+            metrics[f"{metric_key_prefix}_dropped_episodes"] = len(panel) - len(result.records)
         for kind, success in result.per_kind.items():
             metrics[f"{metric_key_prefix}_{name}/{kind}"] = success.rate
         self.log(metrics)
@@ -210,22 +214,28 @@ class _PolicyTrainer(_BaseTrainer):
             success_threshold=args.success_threshold,
             sinks=[collected, *sinks],
             workers=args.env_workers,
+            timeout=args.env_timeout,
+            on_environment_error=args.on_environment_error,
         )
         try:
             # Ranks that share parameters must forward together: all go on while any has an episode to play.
-            while self._any_process(bool(runner.observations)):
+            while any_process(self.accelerator, bool(runner.observations)):
                 runner.step()
+        except NotFiniteError as error:
+            raise self._keep_not_finite(error) from error
         finally:
             runner.close()
         records = collected.records if world == 1 else gather_object(collected.records)
+        if not records:
+            raise InvalidInputError("No episode of the evaluation could be played: every environment failed.")
         records = tuple(sorted(records, key=lambda record: record.key.slot))
-        return EvaluationResult(panel, records, seed, greedy, runner.has_success_info)
+        success_reported = any_process(self.accelerator, runner.has_success_info)
+        return EvaluationResult(panel, records, seed, greedy, success_reported)
 
-    def _any_process(self, flag: bool) -> bool:
-        if self.args.world_size == 1:
-            return flag
-        count = torch.tensor(float(flag), device=self.args.device)
-        return bool(self.accelerator.reduce(count, "sum").item() > 0)
+    def _keep_not_finite(self, error: NotFiniteError) -> NotFiniteError:
+        """Keep the prompts whose scores are not finite; the error to raise."""
+        step, rank = self.state.global_step, self.args.process_index
+        return not_finite(str(error), self.args.output_dir, step, rank, {"rows": error.rows})
 
     # -- the policy
 
@@ -253,7 +263,14 @@ class _PolicyTrainer(_BaseTrainer):
         seeds = range(2 * TRAINING_SEEDS, 2 * TRAINING_SEEDS + count)
         keys = [EpisodeKey(self.environments.env_id, seed, env_kwargs=self.environments.env_kwargs) for seed in seeds]
         runner = Runner(
-            self.environments.make, ListedEpisodes(keys), count, Agent(), self.policy.prompt_template, seed=0
+            self.environments.make,
+            ListedEpisodes(keys),
+            count,
+            Agent(),
+            self.policy.prompt_template,
+            seed=0,
+            timeout=self.args.env_timeout,
+            on_environment_error=self.args.on_environment_error,
         )
         try:
             observations = runner.observations
@@ -324,11 +341,23 @@ class _PolicyTrainer(_BaseTrainer):
             return super()._clip_grad_norm(model)
         value = list(self.policy.value_head.parameters())
         own = set(map(id, value))
-        self._metrics["value_grad_norm"].append(
-            float(self.accelerator.clip_grad_norm_(value, self.args.max_grad_norm))
-        )
+        value_norm = float(self.accelerator.clip_grad_norm_(value, self.args.max_grad_norm))
+        self._check_gradient_norm(value_norm)
+        self._metrics["value_grad_norm"].append(value_norm)
         others = [parameter for parameter in model.parameters() if id(parameter) not in own]
         return self.accelerator.clip_grad_norm_(others, self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        # An optimizer step with NaN would leave nothing to go on from. fp16's scaler skips such steps itself, and FSDP
+        # gives the norm of a shard.
+        if not self.args.fp16 and not self.is_fsdp_enabled:
+            self._check_gradient_norm(float(norm))
+        return norm
+
+    def _check_gradient_norm(self, norm: float) -> None:
+        """Raise [`NotFiniteError`] when the norm of the gradient is not finite; the batch is kept."""
+        raise NotImplementedError
 
     def get_train_dataloader(self) -> DataLoader:
         """Placeholders, one per micro-batch of this process: what is trained on is made in `_prepare_inputs`."""
@@ -341,10 +370,9 @@ class _PolicyTrainer(_BaseTrainer):
         return 6 * self.policy.num_parameters() * self._useful_tokens
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the metrics gathered since the last log, averaged."""
+        """Add the metrics gathered since the last log, averaged over all processes."""
         if self._metrics and "loss" in logs:
-            means = {name: float(np.mean(values)) for name, values in self._metrics.items()}
-            logs = {**logs, **means}
+            logs = {**logs, **mean_metrics(self.accelerator, self._metrics)}
             self._metrics.clear()
         super().log(logs, start_time)
 
@@ -356,13 +384,16 @@ class _PolicyTrainer(_BaseTrainer):
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
-                A checkpoint folder, or `True` for the newest whole one in `output_dir`.
+                A checkpoint folder, `True` for the newest whole one in `output_dir`, or `"auto"`: that one, or a new
+                beginning where the run was cut off before there was any.
 
         Returns:
             [`~transformers.trainer_utils.TrainOutput`]
         """
+        asked = resume_from_checkpoint
         if resume_from_checkpoint:
             resume_from_checkpoint = find_checkpoint(self.args.output_dir, resume_from_checkpoint)
+        self._begins_anew = asked == "auto" and resume_from_checkpoint is None
         return super().train(resume_from_checkpoint or None, **kwargs)
 
     def exact_state(self) -> dict[str, Any]:
@@ -386,14 +417,19 @@ class _PolicyTrainer(_BaseTrainer):
         self._training_summary().save(output_dir)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with self._without_push_and_rotation() as (push, limit):
-            super()._save_checkpoint(model, trial)
         folder = os.path.join(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        if not self.args.save_only_model:
-            save_state(folder, self.args.process_index, self.exact_state(), self._rollout_in_use())
-        self.accelerator.wait_for_everyone()
+        state = None if self.args.save_only_model else self.exact_state()
+        with self._without_push_and_rotation() as (push, limit), whole_or_gone(folder):
+            super()._save_checkpoint(model, trial)
+            if state is not None:
+                save_state(folder, self.args.process_index, state, self._rollout_in_use())
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                write_manifest(folder)
+        if self.policy.encoder_cache is not None:
+            # A resumed run encodes its prompts anew, in other batches: last digits may differ. So does this one.
+            self.policy.encoder_cache.clear()
         if self.args.should_save:
-            write_manifest(folder)
             # Only now is there something whole to push, and something older that may go.
             if push:
                 self._push_from_checkpoint(folder)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .._compat import _BaseConfig
+from ..rollout.runner import ON_ENVIRONMENT_ERROR
 from ..types import InvalidInputError
 
 
@@ -83,7 +84,15 @@ class _PolicyTrainerConfig(_BaseConfig):
         per_device_rollout_batch_size (`int`, *optional*, defaults to `64`):
             Prompts per forward of a process while acting; a memory and speed knob, results do not depend on it.
         env_workers (`int`, *optional*, defaults to `0`):
-            Threads that step the environments of a process; 0 steps them in turn.
+            Subprocesses that the environments of a process live in, side by side; 0 steps them in turn in the process
+            itself. Results do not depend on it.
+        env_timeout (`float`, *optional*, defaults to `600.0`):
+            Seconds that one `reset` or `step` of an environment may take. One that takes longer is killed where it
+            lives in a subprocess (`env_workers`), and ends the run where it does not. `None` waits for ever.
+        on_environment_error (`str`, *optional*, defaults to `"stop"`):
+            What becomes of an environment that raises, hangs, dies or breaks the contract. `"stop"` ends the run,
+            `"drop"` drops the episode (it is neither learned from, nor counted, nor logged) and goes on with the next
+            one in a new environment. Both say which environment, seed, step and actions it was.
         model_init_kwargs (`dict[str, Any]`, *optional*):
             Passed to the language model's `from_pretrained`.
     """
@@ -157,7 +166,15 @@ class _PolicyTrainerConfig(_BaseConfig):
         default=64, metadata={"help": "Prompts per forward of a process while acting; results do not depend on it."}
     )
     env_workers: int = field(
-        default=0, metadata={"help": "Threads that step the environments of a process; 0 steps them in turn."}
+        default=0,
+        metadata={"help": "Subprocesses that the environments of a process live in; 0 steps them in turn."},
+    )
+    env_timeout: float | None = field(
+        default=600.0, metadata={"help": "Seconds that one reset or step of an environment may take; null: no limit."}
+    )
+    on_environment_error: str = field(
+        default="stop",
+        metadata={"help": "An environment that fails ends the run (stop) or costs its episode (drop)."},
     )
     model_init_kwargs: JSONObject | None = field(
         default=None, metadata={"help": "Keyword arguments of the language model's `from_pretrained`, as JSON."}
@@ -194,10 +211,11 @@ class _PolicyTrainerConfig(_BaseConfig):
         self._check_choice("head", HEADS, optional=True)
         self._check_choice("init", INITS)
         self._check_choice("value_head", VALUE_HEADS, optional=True)
+        self._check_choice("on_environment_error", ON_ENVIRONMENT_ERROR)
         self._check_positive(
             "temperature", "num_observations", "eval_episodes", "per_device_rollout_batch_size", "calibration_prompts"
         )
-        self._check_positive("per_device_train_batch_size", "learning_rate")
+        self._check_positive("per_device_train_batch_size", "learning_rate", "env_timeout")
         self._check_at_least_zero("env_workers", "weight_decay", "max_grad_norm")
         if self.auto_find_batch_size:
             raise InvalidInputError(

@@ -30,6 +30,8 @@ class PPOBatch:
             Regression targets of the value, scaled units.
         reference_log_probs (`torch.Tensor` of shape `(B, A)`, float32, *optional*):
             Log-probabilities of the reference policy; needed when `beta > 0`.
+        weights (`torch.Tensor` of shape `(B,)`, float32, *optional*):
+            Weight of each transition in every mean; 1 if not given.
     """
 
     actions: torch.Tensor
@@ -38,6 +40,7 @@ class PPOBatch:
     advantages: torch.Tensor
     returns: torch.Tensor
     reference_log_probs: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
 
 def entropy(log_probs: torch.Tensor) -> torch.Tensor:
@@ -115,6 +118,11 @@ def ppo_loss(
     Returns:
         `tuple[torch.Tensor, dict[str, torch.Tensor]]`: the scalar loss, and detached scalars for the logs.
     """
+    weights = torch.ones_like(values) if batch.weights is None else batch.weights
+
+    def mean(of_each: torch.Tensor) -> torch.Tensor:
+        return (weights * of_each).mean()
+
     log_probs = logits.log_softmax(-1)
     taken = batch.actions[:, None]
     log_ratio = (log_probs.gather(1, taken) - batch.old_log_probs.gather(1, taken)).squeeze(1)
@@ -122,27 +130,27 @@ def ppo_loss(
 
     surrogate = ratio * batch.advantages
     clipped_surrogate = ratio.clamp(1 - cliprange, 1 + cliprange) * batch.advantages
-    policy_loss = -torch.min(surrogate, clipped_surrogate).mean()
+    policy_loss = -mean(torch.min(surrogate, clipped_surrogate))
 
     value_error = (values - batch.returns).square()
     if cliprange_value is not None:
         clipped_values = batch.old_values + (values - batch.old_values).clamp(-cliprange_value, cliprange_value)
         value_error = torch.max(value_error, (clipped_values - batch.returns).square())
-    value_loss = value_error.mean()
+    value_loss = mean(value_error)
 
-    mean_entropy = entropy(log_probs).mean()
+    mean_entropy = mean(entropy(log_probs))
     policy_part = policy_loss - entropy_coef * mean_entropy
     with torch.no_grad():
         stats = {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": mean_entropy,
-            "approx_kl": kl_divergence(batch.old_log_probs, log_probs).mean(),
-            "clipfrac": ((ratio - 1).abs() > cliprange).float().mean(),
-            "ratio_deviation": (ratio - 1).abs().max(),
+            "approx_kl": mean(kl_divergence(batch.old_log_probs, log_probs)),
+            "clipfrac": mean(((ratio - 1).abs() > cliprange).float()),
+            "ratio_deviation": ((ratio - 1).abs() * (weights > 0)).max(),
         }
     if beta > 0:
-        reference_kl = kl_divergence(log_probs, batch.reference_log_probs).mean()
+        reference_kl = mean(kl_divergence(log_probs, batch.reference_log_probs))
         policy_part = policy_part + beta * reference_kl
         stats["reference_kl"] = reference_kl
     loss = policy_weight * policy_part + vf_coef * value_loss
