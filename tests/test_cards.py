@@ -6,8 +6,7 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from trl_glam import GLAMConfig, PromptTemplate
-from trl_glam.cards import describe_base, eval_command, write_policy_card
-from trl_glam.evaluation import Panel
+from trl_glam.cards import describe_base, write_policy_card
 from trl_glam.policy.config import Calibration, PolicyConfig
 from trl_glam.training_summary import TrainingSummary, curves_of, recipe_settings
 from trl_glam.types import InvalidInputError
@@ -87,36 +86,6 @@ def test_a_full_card_has_everything(tmp_path):
     assert (tmp_path / "learning_curve.png").stat().st_size > 5_000
     (reported,) = parse_eval_result_entries(yaml.safe_load((tmp_path / ".eval_results/trl_glam.yaml").read_text()))
     assert (reported.value, reported.dataset_id) == (50.0, "BabyAI-Text/GoToLocal-v0")
-
-
-def played(panel, *modes, **fields):
-    headline = {"panel": {"name": panel.name, "sha256": panel.hash, "num_episodes": len(panel)}}
-    episodes = [{"env_id": key.env_id} for key in panel.episodes()]
-    return {**headline, "mode": modes[0], **{mode: {"episodes": episodes} for mode in modes}, **fields}
-
-
-def test_the_command_plays_the_same_panels():
-    kwargs = {"num_dists": 3}
-    quick, whole = Panel.load("mixed_train_quick"), Panel.load("goto")
-    own = Panel.from_env("BabyAI-Text/GoToLocal-v0", 7, env_kwargs=kwargs)
-    distractors = {f"distractors_{n}": Panel.load(name) for n, name in ((4, "goto_4"), (8, "goto"), (16, "goto_16"))}
-    sampled = {name: played(panel, "sampled") for name, panel in distractors.items()}
-    head = quick.head(20)
-    own_arguments = """--env_id BabyAI-Text/GoToLocal-v0 --env_kwargs '{"num_dists": 3}' --episodes 7"""
-    for suites, arguments in (
-        ({"no_change": played(quick, "sampled", "greedy")}, "--suite no_change --quick --seed 3"),
-        (
-            {"no_change": played(head, "sampled", "greedy")},
-            "--suite no_change --quick --episodes 20 --seed 3",
-        ),
-        (sampled, "--suite distractors --seed 3 --mode sampled"),
-        ({own.name: played(own, "greedy")}, f"{own_arguments} --seed 3 --mode greedy"),
-    ):
-        command = eval_command("org/name", {"seed": 3, "suites": suites}, kwargs)
-        assert command == f"trl-glam eval org/name {arguments} --output_dir results"
-    unknown = Panel.from_env("BabyAI-Text/GoToLocal-v0", 7, first_seed=3)
-    assert eval_command("org/name", {"seed": 3, "suites": {"mine": played(unknown, "sampled")}}, kwargs) is None
-    assert eval_command("org/name", {"seed": 3, "suites": {"no_change": played(whole, "sampled")}}, {}) is None
 
 
 @pytest.mark.parametrize("name", ["local:flan-t5-small-titles", "/home/ada/model", None])

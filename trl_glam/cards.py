@@ -8,7 +8,6 @@ shows (`hub/showcase.py`), and the way to the Hub (`hub/push.py`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,8 @@ from huggingface_hub import (
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from .evaluation.panels import Panel
+from .evaluation.repeat import environments, eval_command
 from .evaluation.results import RESULTS_NAME, results_table
-from .evaluation.suites import SUITES
 from .figures import learning_curve
 from .local_models import PREFIX, find
 from .logs.schema import columns_markdown
@@ -137,7 +135,6 @@ def write_policy_card(
         name=name,
         repo_id=repo_id,
         policy=policy_config,
-        window=policy_config.prompt_template and policy_config.prompt_template["num_observations"],
         base=base,
         run=summary,
         recipe=_recipe(summary, folder),
@@ -148,7 +145,7 @@ def write_policy_card(
         results=results,
         results_table=results_table(results) if results is not None else None,
         panels=_panels(results) if results is not None else [],
-        eval_command=_eval_command_of(repo_id, results, summary),
+        eval_command=_eval_command(repo_id, results, summary),
         episode=episode,
         has_gif=(folder / EPISODE_NAME).exists(),
         **_example(policy_config, episode),
@@ -160,18 +157,19 @@ def write_policy_card(
 
 
 def _example(config: PolicyConfig, episode: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The actions, and a prompt for the code sample: the episode's first, or GLAM's own example."""
+    """The window, the actions, and a prompt for the code sample: the episode's first, or GLAM's own example."""
     actions = config.actions or list(config.calibration.offsets)
+    # A policy that records no template acts with GLAM's.
+    template = PromptTemplate() if config.prompt_template is None else PromptTemplate.from_dict(config.prompt_template)
     if episode is not None:
         prompt, offered = episode["prompt"], episode["admissible_actions"]
-    elif config.prompt_template is not None:
-        offered = actions or ["turn left", "turn right", "go forward"]
-        template = PromptTemplate.from_dict(config.prompt_template)
-        prompt = template.render("go to the red ball", [["You see a red ball 1 step left"]], [], offered)
     else:
-        prompt, offered = None, []
+        unnamed = [f"action {i}" for i in range(config.num_actions or 0)]
+        offered = actions or unnamed or ["turn left", "turn right", "go forward"]
+        prompt = template.render("go to the red ball", [["You see a red ball 1 step left"]], [], offered)
     return {
-        "actions": actions or offered,
+        "window": template.num_observations,
+        "actions": actions or (offered if episode is not None else []),
         "example_prompt": prompt,
         "example_prompt_code": repr(prompt),
         "example_actions": list(offered),
@@ -213,66 +211,12 @@ def _panels(results: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"name": name, "sha256": sha256} for name, sha256 in panels.items()]
 
 
-def _eval_command_of(repo_id: str, results: Mapping[str, Any] | None, summary: TrainingSummary | None) -> str | None:
+def _eval_command(repo_id: str, results: Mapping[str, Any] | None, summary: TrainingSummary | None) -> str | None:
     if results is None:
         return None
     if summary is None:
         return eval_command(repo_id, results, {})
     return eval_command(repo_id, results, summary.env_kwargs, summary.settings.get("env_module"))
-
-
-def eval_command(
-    repo_id: str, results: Mapping[str, Any], env_kwargs: Mapping[str, Any], env_module: str | None = None
-) -> str | None:
-    """
-    The `trl-glam eval` that plays these results again, to the same panel hashes; `None` if no plain one does.
-
-    Args:
-        repo_id (`str`):
-            The policy.
-        results (`dict[str, Any]`):
-            What [`~trl_glam.evaluation.results.read_results`] gives.
-        env_kwargs (`dict[str, Any]`):
-            Keyword arguments of the environment in training, which its evaluation may have used too.
-        env_module (`str`, *optional*):
-            Module that registers the environment.
-    """
-    entries = results["suites"]
-    headline = next(iter(entries.values()))
-    episodes = headline["panel"]["num_episodes"]
-    chosen = [name for name, tests in SUITES.items() if all(test.name in entries for test in tests)]
-    if "paper" in chosen:
-        chosen = ["paper"]
-    tests = {test.name: test for name in chosen for test in SUITES[name]}
-    what = None
-    if tests.keys() == entries.keys():
-        for quick in ("", " --quick"):
-            panels = {name: test.load_panel(bool(quick)) for name, test in tests.items()}
-            if all(_is_head(panels[name], entries[name]) for name in entries):
-                first = "" if episodes == len(panels[next(iter(entries))]) else f" --episodes {episodes}"
-                what = f"--suite {','.join(chosen)}{quick}{first}"
-    elif len(entries) == 1:
-        env_id = _environments(headline)
-        for kwargs in ({}, dict(env_kwargs)):
-            if _is_head(Panel.from_env(env_id, episodes, env_kwargs=kwargs), headline):
-                given = f" --env_module {env_module}" if env_module else ""
-                given += f" --env_kwargs '{json.dumps(kwargs)}'" if kwargs else ""
-                what = f"--env_id {env_id}{given} --episodes {episodes}"
-    if what is None:
-        return None
-    modes = [mode for mode in ("sampled", "greedy") if mode in headline]
-    mode = f" --mode {modes[0]}" if len(modes) == 1 else ""
-    return f"trl-glam eval {repo_id} {what} --seed {results['seed']}{mode} --output_dir results"
-
-
-def _is_head(panel: Panel, entry: Mapping[str, Any]) -> bool:
-    """Whether an entry was played on the first episodes of a panel."""
-    episodes = entry["panel"]["num_episodes"]
-    return episodes <= len(panel) and panel.head(episodes).hash == entry["panel"]["sha256"]
-
-
-def _environments(entry: Mapping[str, Any]) -> str:
-    return ", ".join(dict.fromkeys(episode["env_id"] for episode in entry[entry["mode"]]["episodes"]))
 
 
 def _episodes_url(repo_id: str) -> str:
@@ -285,8 +229,8 @@ def _model_index(results: Mapping[str, Any], repo_id: str) -> list[EvalResult]:
         EvalResult(
             task_type="reinforcement-learning",
             task_name="reinforcement-learning",
-            dataset_type=_environments(entry),
-            dataset_name=f"{test} ({_environments(entry)})",
+            dataset_type=", ".join(environments(entry)),
+            dataset_name=f"{test} ({', '.join(environments(entry))})",
             dataset_revision=entry["panel"]["sha256"],
             metric_type="success_rate",
             metric_name=f"success rate, {mode}",
@@ -303,7 +247,7 @@ def _model_index(results: Mapping[str, Any], repo_id: str) -> list[EvalResult]:
 def _write_eval_results(folder: Path, results: Mapping[str, Any], repo_id: str) -> None:
     entries = [
         EvalResultEntry(
-            dataset_id=_environments(entry).split(", ")[0],
+            dataset_id=environments(entry)[0],
             task_id=test,
             value=round(100 * entry["success_rate"], 2),
             notes=(
