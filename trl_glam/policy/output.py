@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers.utils import ModelOutput
 
 
-@dataclass
-class PolicyOutput(ModelOutput):
+class PolicyOutput(NamedTuple):
     """
-    Output of a policy for B decisions.
+    Output of a policy for B decisions. A named tuple, because DDP, FSDP and DeepSpeed look for tensors inside tuples
+    (transformers' `ModelOutput` is a dict, whose `values` the field would hide from them).
 
     Args:
         logits (`torch.Tensor` of shape `(B, A)`):
