@@ -6,15 +6,17 @@ import json
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
+from peft import LoraConfig
 
-from tests.hub.conftest import ACTIONS, ENV_ID, REPO, scores
+from tests.hub.conftest import ACTIONS, ENV_ID, REPO, code_blocks, scores
 from tests.hub_server import Fault
 from tests.toy_envs import LampEnv
 from trl_glam import GLAMConfig, GLAMTrainer, ScoringPolicy
+from trl_glam.hub import prepare_policy
 from trl_glam.types import InvalidInputError
 
 
-def make_trainer(base, tmp_path, environment_factory=None, **options):
+def make_trainer(base, tmp_path, environment_factory=None, peft_config=None, **options):
     settings = {
         "output_dir": str(tmp_path / "run"),
         "num_envs": 4,
@@ -30,7 +32,8 @@ def make_trainer(base, tmp_path, environment_factory=None, **options):
     }
     if environment_factory is None:
         settings |= {"env_id": ENV_ID, "env_kwargs": {"actions": list(ACTIONS), "max_steps": 8}}
-    return GLAMTrainer(base, GLAMConfig(**(settings | options)), environment_factory=environment_factory)
+    args = GLAMConfig(**(settings | options))
+    return GLAMTrainer(base, args, environment_factory=environment_factory, peft_config=peft_config)
 
 
 def assert_publishable(hub, trainer, folder_name):
@@ -66,19 +69,49 @@ def test_every_save_pushes_whole_policies_while_training(hub, base, tmp_path):
     assert_publishable(hub, trainer, str(tmp_path))
 
 
-def test_save_model_pushes_at_the_end(hub, base, tmp_path):
+def assert_same_repository(files, folder):
+    """What is on the Hub is, byte for byte, what `trl-glam push` would send."""
+    ours = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files.keys() - {".gitattributes"} == ours.keys()
+    assert [name for name, content in ours.items() if files[name].data != content] == []
+
+
+def test_the_end_of_training_sends_what_the_command_sends(hub, base, tmp_path):
     trainer = make_trainer(base, tmp_path, push_to_hub=True, hub_strategy="end")
     trainer.train()
     assert list(hub.repos["model", REPO].files) == [".gitattributes"]
     trainer.save_model()
     assert "episode.gif" in assert_publishable(hub, trainer, str(tmp_path))
+    prepare_policy(tmp_path / "run", tmp_path / "ours", REPO)
+    assert_same_repository(hub.repos["model", REPO].files, tmp_path / "ours")
 
 
-def test_an_environment_of_the_user_s_own_is_played_for_the_card_but_not_in_its_sample(hub, base, tmp_path):
+@pytest.mark.parametrize("peft_config", [None, LoraConfig(r=2, target_modules=["q", "v"])])
+def test_every_save_sends_what_the_command_sends(hub, base, tmp_path, peft_config):
+    trainer = make_trainer(
+        base, tmp_path, peft_config=peft_config, push_to_hub=True, hub_strategy="every_save", hub_always_push=True
+    )
+    trainer.train()
+    _, *pushes = hub.repos["model", REPO].commits.values()
+    assert len(pushes) == 2
+    for step, files in zip((2, 4), pushes, strict=True):
+        # Save for the episode, which would take time from the training.
+        prepare_policy(tmp_path / "run" / f"checkpoint-{step}", tmp_path / f"ours{step}", REPO, episode=False)
+        assert_same_repository(files, tmp_path / f"ours{step}")
+    trainer.push_to_hub()
+    prepare_policy(tmp_path / "run", tmp_path / "ours", REPO)
+    assert_same_repository(hub.repos["model", REPO].files, tmp_path / "ours")
+
+
+def test_an_environment_of_the_user_s_own_is_played_for_the_card_but_not_in_its_sample(hub, base, tmp_path, capsys):
     trainer = make_trainer(base, tmp_path, environment_factory=LampEnv)
     trainer.push_to_hub()
     card = hub.repos["model", REPO].files["README.md"].data.decode()
     assert "The lamp is" in card and "press red" in card and "evaluate_policy" not in card
+    assert "an environment of the author's own, `LampEnv`" in card and "trl-glam train" not in card
+    (code,) = code_blocks(card)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("press")
 
 
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
