@@ -24,6 +24,17 @@ def test_learning_curve_writes_png_and_svg(tmp_path):
         assert words in text
 
 
+def test_the_interval_of_a_single_point_is_drawn(tmp_path):
+    row = {"env_steps": 256, "success_rate": 0.12}
+    with_band, without = (
+        np.asarray(Image.open(learning_curve([rows], tmp_path / "curve")[0]).convert("L"))
+        for rows in (row | {"low": 0.03, "high": 0.36}, row)
+    )
+    changed = (with_band != without).nonzero()
+    # A vertical bar of a third of the axes.
+    assert 130 < np.ptp(changed[0]) < 200 and np.ptp(changed[1]) < 8
+
+
 def test_svg_is_the_same_twice(tmp_path):
     texts = [learning_curve(ROWS, tmp_path / name)[1].read_text() for name in ("a", "b")]
     assert texts[0] == texts[1]

@@ -1,6 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """Interaction logs go to the loopback Hub and come back row for row, whole and streamed, one split a role."""
 
+import re
+from importlib.metadata import version
+
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
@@ -9,10 +12,13 @@ from huggingface_hub import DatasetCard
 from tests.hub.conftest import ACTIONS, ENV_ID, code_blocks
 from tests.hub_server import Fault
 from trl_glam import BotAgent, PromptTemplate, RandomAgent
+from trl_glam.cli.main import main
 from trl_glam.evaluation import Panel, evaluate_policy
 from trl_glam.hub import pull, push_log
 from trl_glam.hub.scan import scan_folder
 from trl_glam.logs import LogWriter, load_log, verify_log
+from trl_glam.logs.collect import collect_log
+from trl_glam.rollout.runner import Sink
 from trl_glam.types import InvalidInputError
 
 
@@ -25,6 +31,10 @@ def write_log(folder, agent, policy, num_episodes=3, run=None):
     writer = LogWriter(folder, run_id=f"run-{policy.split('/')[-1]}", policy=policy, run=run)
     evaluate_policy(agent, Panel.from_env(ENV_ID, num_episodes, env_kwargs=KWARGS), sinks=[writer])
     return folder
+
+
+def card_text(hub):
+    return hub.repos["dataset", REPO].files["README.md"].data.decode()
 
 
 @pytest.fixture
@@ -69,8 +79,61 @@ def test_the_card_counts_what_is_there(hub, two_logs):
     assert [entry["split"] for entry in card.data.configs[0]["data_files"]] == ["bot", "random"]
     log = load_log(two_logs / "bot")
     assert f"| `bot` | 3 | {len(log)} | 1.000 [" in card.text
-    assert "found 6 episodes" in card.text and "every prompt" in card.text
+    assert (
+        ": 6 episodes and" in card.text
+        and "every prompt" in card.text
+        and f"`trl-glam verify-log {REPO}`" in card.text
+    )
+    assert f"- `bot`: bot in `{ENV_ID}` with `" in card.text and f"minigrid {version('minigrid')}" in card.text
     assert "| `env_seed` | int64 |" in card.text and log[0]["mission"] in card.text
+
+
+def test_the_role_of_a_training_s_log_is_its_split(hub, tmp_path):
+    folder = tmp_path / "interactions"
+    writer = LogWriter(folder, run_id="run", policy="org/model", run={})
+    for update in range(1, 6):
+        writer.update, writer.policy_revision = update, f"update-{update}"
+        panel = Panel.from_env(ENV_ID, 2, first_seed=10 * update, env_kwargs=KWARGS)
+        evaluate_policy(RandomAgent(), panel, sinks=[_Unclosed(writer)])
+    writer.close()
+    push_log(folder, REPO)
+    assert list(load_dataset(REPO)) == ["ppo"]
+    card = card_text(hub)
+    assert "- `ppo`: org/model (5 revisions, `update-1` to `update-5`) in" in card and "every prompt" not in card
+
+
+class _Unclosed(Sink):
+    """A writer that several evaluations share."""
+
+    def __init__(self, writer):
+        self.writer = writer
+
+    def on_transition(self, transition):
+        self.writer.on_transition(transition)
+
+    def on_episode_end(self, record):
+        self.writer.on_episode_end(record)
+
+
+def test_a_log_of_one_s_own_environment_says_how_to_replay_it(hub, tmp_path, monkeypatch):
+    """It counts success by the return, and stores no prompts."""
+    module = (
+        "import gymnasium\nfrom tests.toy_envs import CorridorEnv\n"
+        "gymnasium.register('HubCorridor-v0', entry_point=CorridorEnv)\n"
+    )
+    (tmp_path / "hub_corridor.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"env_module": "hub_corridor", "success_threshold": 2.5}
+    collect_log(RandomAgent(), tmp_path / "log", env_id="HubCorridor-v0", seed=0, num_episodes=3, policy="random",
+                store_prompts=False, **options)  # fmt: skip
+    push_log(tmp_path / "log", REPO, **options)
+    text = card_text(hub)
+    assert f"`trl-glam verify-log {REPO} --env_module hub_corridor --success_threshold 2.5` does it again" in text
+    (code,) = code_blocks(text)
+    assert "to_sft" not in code
+    exec(code, {})
+    command = re.search(r"`trl-glam (verify-log .*?)`", text)[1]
+    assert main(command.split()) == 0
 
 
 def test_a_log_that_differs_from_its_replay_does_not_go(hub, tmp_path):

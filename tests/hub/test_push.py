@@ -1,7 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """Policies go to the loopback Hub and come back equal, with whole weights, as an adapter and on a local base."""
 
+import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,9 +12,10 @@ import torch
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from peft import LoraConfig
+from PIL import Image
 from transformers import AutoModelForSeq2SeqLM
 
-from tests.hub.conftest import ACTIONS, ENV_ID, REPO, code_blocks, scores
+from tests.hub.conftest import ACTIONS, ENV_ID, REPO, code_blocks, scores, write_summary
 from tests.hub_server import TOKEN
 from trl_glam import ScoringPolicy
 from trl_glam.evaluation import Panel, evaluate_policy
@@ -76,6 +79,26 @@ def test_the_card_says_what_the_folder_holds(hub, saved):
     (reported,) = parse_eval_result_entries(yaml.safe_load(files[".eval_results/trl_glam.yaml"].data))
     assert reported.value == round(100 * entry["success_rate"], 2) and reported.task_id == "gotolocal"
     assert files["learning_curve.png"].data[:4] == b"\x89PNG" and files["episode.gif"].data[:4] == b"GIF8"
+
+
+def test_the_pictures_of_the_card_can_be_looked_at(hub, saved):
+    push_policy(saved, REPO)
+    files = remote_files(hub)
+    length = int(re.search(r"after (\d+) steps?, return", files["README.md"].data.decode())[1])
+    with Image.open(io.BytesIO(files["episode.gif"].data)) as gif:
+        assert gif.n_frames == length + 1 and gif.info["loop"] == 0
+        assert gif.width == 360 and gif.width < gif.height < 450
+        durations, captions = [], set()
+        for frame in range(gif.n_frames):
+            gif.seek(frame)
+            durations.append(gif.info["duration"])
+            strip = np.asarray(gif.convert("L").crop((0, gif.width, gif.width, gif.height)))
+            # Black letters on white, two lines of them.
+            assert (strip > 250).mean() > 0.8 and 0.02 < (strip < 60).mean() < 0.2
+            captions.add(strip.tobytes())
+        assert set(durations[:-1]) == {600} and durations[-1] == 1800 and len(captions) == gif.n_frames
+    with Image.open(io.BytesIO(files["learning_curve.png"].data)) as curve:
+        assert curve.size == (1050, 630)
 
 
 def test_the_code_sample_of_the_card_runs(hub, saved, capsys):
@@ -148,6 +171,28 @@ def test_whole_weights_from_a_local_base_take_the_offsets_of_unseen_actions_alon
     panel = Panel.from_env(ENV_ID, 2)
     again = evaluate_policy(loaded, panel, env_kwargs={"actions": synonyms, "max_steps": 4})
     assert [r.actions for r in again.records] == [r.actions for r in result.records]
+
+
+def test_a_base_in_a_folder_of_one_s_own_is_named_nowhere(hub, base, tmp_path):
+    """Not in the rule that served unseen actions either."""
+    private = shutil.copytree(base, tmp_path / "private_base")
+    policy = ScoringPolicy.from_pretrained(
+        private, calibration="prompts", peft_config=LoraConfig(r=4, target_modules=["q", "v"])
+    )
+    policy.calibrate(["Goal of the agent: go to a key "], list(ACTIONS))
+    policy.save_pretrained(tmp_path / "lora")
+    write_summary(tmp_path / "lora")
+    entry = score_entry(
+        {"sampled": evaluate_policy(policy, Panel.from_env(ENV_ID, 2, env_kwargs={"max_steps": 4}))},
+        calibration=f"prompts, offsets of {private} computed for unseen move ahead",
+    )
+    write_results(tmp_path / "lora", str(private), 0, {"synonym_actions": entry})
+    push_policy(tmp_path / "lora", REPO)
+    files = remote_files(hub)
+    assert not [name for name, blob in files.items() if b"private_base" in blob.data]
+    card = files["README.md"].data.decode()
+    assert "offsets of a language model of its author's own computed" in card
+    assert "use_peft: true" in card and "lora_r: 4" in card, "merged weights do not show that an adapter was trained"
 
 
 def test_an_adapter_on_a_base_from_the_hub_stays_an_adapter(hub, base, saved, tmp_path):

@@ -17,8 +17,9 @@ from tests.hub.conftest import ACTIONS, ENV_ID, REPO, code_blocks
 from tests.tiny_models import tiny_llama, tiny_t5
 from trl_glam import ScoringPolicy
 from trl_glam.cli.main import main
-from trl_glam.hub import pull
+from trl_glam.hub import pull, push
 from trl_glam.hub.scan import scan_folder
+from trl_glam.hub.showcase import record_episode
 from trl_glam.local_models import cache_dir
 
 
@@ -150,6 +151,14 @@ def test_the_metadata_is_what_the_hub_reads(hub, bases, tmp_path):
     (result,) = parse_eval_result_entries(yaml.safe_load(reported))
     assert result.task_id == "no_change" and result.value == round(100 * entry["success_rate"], 2)
     assert result.source_url == f"https://huggingface.co/{REPO}/blob/main/results.json"
+
+
+def test_a_training_that_pushes_makes_one_commit_of_the_whole(hub, bases, tmp_path, monkeypatch):
+    played = []
+    monkeypatch.setattr(push, "record_episode", lambda *args: played.append(record_episode(*args)) or played[-1])
+    train("org/base", f"--push_to_hub true --hub_model_id {REPO} --hub_strategy end", tmp_path / "run")
+    assert len(hub.repos["model", REPO].commits) == 2 and len(played) == 1
+    assert {"episode.gif", "learning_curve.png", "README.md"} <= set(hub.repos["model", REPO].files)
 
 
 def test_a_cloned_log_from_the_hub(hub, bases, tmp_path, capsys):

@@ -76,7 +76,8 @@ def make_trainer(args: GLAMConfig, model_args: ModelConfig, **kwargs) -> GLAMTra
 
 def finish(trainer: _PolicyTrainer, dataset_name: str | None = None) -> None:
     """Save the policy, its history and its card (naming the dataset it learned from), and push them if asked to."""
-    trainer.save_model()
+    # An internal call: the push below is the one, with the card.
+    trainer.save_model(_internal_call=True)
     trainer.save_state()
     trainer.create_model_card(dataset_name=dataset_name)
     if trainer.args.push_to_hub:
