@@ -24,7 +24,7 @@ def make_episode(slot=0, number=0, length=3, success=True, options=None, with_nu
         if step == 0:
             history.reset("go to the red ball", sentences)
         else:
-            history.append(ACTIONS[transitions[-1].decision.index], sentences)
+            history.append(ACTIONS[transitions[-1].decision.index], sentences, ACTIONS)
         prompt = history.prompt(ACTIONS)
         observation = Observation(key, slot, step, "go to the red ball", sentences, ACTIONS, prompt, "goto")
         if step == length:

@@ -51,7 +51,7 @@ class SuiteTest:
     def reword(self, template: PromptTemplate) -> PromptTemplate:
         """The policy's template with this test's language or goal phrase; the window stays."""
         if self.language is not None and self.language != template.language:
-            template = replace(template, language=self.language, header=None, goal=None)
+            template = replace(template, language=self.language, header=None, goal=None, new_actions=None)
         return template if self.goal is None else replace(template, goal=self.goal)
 
 

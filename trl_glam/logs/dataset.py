@@ -350,7 +350,8 @@ def _rendered(log: Dataset | IterableDataset, template: PromptTemplate) -> Itera
             if step == 0:
                 history.reset(row["mission"], row["observation"])
             else:
-                history.append(episode[step - 1]["action"], row["observation"])
+                before = episode[step - 1]
+                history.append(before["action"], row["observation"], before["admissible_actions"])
             yield {"prompt": history.prompt(row["admissible_actions"]), "completion": row["action"]}
 
 

@@ -65,7 +65,8 @@ class Slot:
         self.actions.append(decision.index)
         self.episode_return += outcome.reward
         self.digest = outcome.digest
-        self.history.append(before.admissible_actions[decision.index], outcome.text.sentences)
+        action = before.admissible_actions[decision.index]
+        self.history.append(action, outcome.text.sentences, before.admissible_actions)
         self.observation = after = self._observe(outcome.text)
         ended = outcome.terminated or outcome.truncated
         success = self.episode_return > success_threshold if outcome.success is None else outcome.success
