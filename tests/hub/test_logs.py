@@ -70,7 +70,7 @@ def test_a_pushed_log_streams(hub, two_logs):
 def test_a_pushed_log_verifies_from_the_hub(hub, two_logs):
     push_log(two_logs, REPO)
     report = verify_log(REPO)
-    assert report.ok and report.episodes == 6
+    assert report.ok and report.episodes == 6 and report.prompts_checked
 
 
 def test_the_card_counts_what_is_there(hub, two_logs):
@@ -84,7 +84,7 @@ def test_the_card_counts_what_is_there(hub, two_logs):
         and "every prompt" in card.text
         and f"`trl-glam verify-log {REPO}`" in card.text
     )
-    assert f"- `bot`: bot in `{ENV_ID}` with `" in card.text and f"minigrid {version('minigrid')}" in card.text
+    assert f"- `bot`: bot, in `{ENV_ID}` with `" in card.text and f"minigrid {version('minigrid')}" in card.text
     assert "| `env_seed` | int64 |" in card.text and log[0]["mission"] in card.text
 
 
@@ -99,7 +99,7 @@ def test_the_role_of_a_training_s_log_is_its_split(hub, tmp_path):
     push_log(folder, REPO)
     assert list(load_dataset(REPO)) == ["ppo"]
     card = card_text(hub)
-    assert "- `ppo`: org/model (5 revisions, `update-1` to `update-5`) in" in card and "every prompt" not in card
+    assert "- `ppo`: org/model, 5 revisions from `update-1` to `update-5`, in" in card and "every prompt" not in card
 
 
 class _Unclosed(Sink):

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub import HfFileSystem
 
+from .._compat import HUB_NETWORK_ERRORS
 from ..agents import Agent
 from ..envs.maker import EnvironmentMaker
 from ..prompts import PromptTemplate
@@ -165,7 +167,7 @@ def verify_log(
         env_module (`str`, *optional*):
             Module to import first because it registers the log's environments.
         template ([`PromptTemplate`], *optional*):
-            Compare the prompts with this template's; the one in the shards' metadata if not given.
+            Compare the prompts with this template's; the one in the shards' metadata if not given, on the Hub too.
         success_threshold (`float`, *optional*, defaults to `0.0`):
             As in the run, for environments without `info["success"]`.
         sinks (`Sequence[Sink]`, *optional*):
@@ -177,10 +179,11 @@ def verify_log(
     Raises:
         [`InvalidInputError`]: no log, an empty one, another schema version, missing columns, an unknown environment.
     """
+    log = open_log(path_or_repo, streaming=True)
     if template is None:
-        template = _logged_template(find_shards(path_or_repo))
+        template = _logged_template(path_or_repo)
 
-    replay = _Replay(episode_groups(open_log(path_or_repo, streaming=True)), with_prompts=template is not None)
+    replay = _Replay(episode_groups(log), with_prompts=template is not None)
     runner = Runner(
         EnvironmentMaker(env_module),
         replay,
@@ -202,12 +205,23 @@ def verify_log(
     return VerifyReport(replay.num_episodes, replay.num_transitions, template is not None, difference)
 
 
-def _logged_template(shards: list[Path]) -> PromptTemplate | None:
+def _logged_template(path_or_repo: str | Path) -> PromptTemplate | None:
     """The template that all shards name, if they name one."""
     templates = []
-    for shard in shards:
-        metadata = read_metadata(shard)
+    for metadata in _all_metadata(path_or_repo):
         template = None if metadata is None else metadata["run"].get("prompt_template")
         if template not in templates:
             templates.append(template)
     return PromptTemplate.from_dict(templates[0]) if len(templates) == 1 and templates[0] is not None else None
+
+
+def _all_metadata(path_or_repo: str | Path) -> list[dict[str, Any] | None]:
+    if shards := find_shards(path_or_repo):
+        return [read_metadata(shard) for shard in shards]
+    # On the Hub: `datasets` reads the rows from there, but not what the shards say of themselves.
+    filesystem = HfFileSystem()
+    try:
+        return [read_metadata(shard, filesystem) for shard in filesystem.glob(f"datasets/{path_or_repo}/**/*.parquet")]
+    except (OSError, *HUB_NETWORK_ERRORS) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InvalidInputError(f"{path_or_repo} could not be read from the Hub ({reason}). Try again.") from None

@@ -173,13 +173,15 @@ def shard_schema(metadata: dict[str, Any]) -> pa.Schema:
     return schema.with_metadata({**schema.metadata, METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
 
 
-def read_metadata(shard: str | Path) -> dict[str, Any] | None:
+def read_metadata(shard: str | Path, filesystem: Any | None = None) -> dict[str, Any] | None:
     """
     What [`run_metadata`] wrote into a shard.
 
     Args:
         shard (`str` or `Path`):
             A Parquet file.
+        filesystem (`fsspec.AbstractFileSystem`, *optional*):
+            Where it is, if not on this machine.
 
     Returns:
         `dict[str, Any]` or `None`: `None` for a Parquet file that something else wrote, such as a copy of a log.
@@ -188,7 +190,7 @@ def read_metadata(shard: str | Path) -> dict[str, Any] | None:
         [`InvalidInputError`]: the file cannot be read, or is of another schema version.
     """
     try:
-        metadata = pq.read_schema(shard).metadata or {}
+        metadata = pq.read_schema(shard, filesystem=filesystem).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
         raise InvalidInputError(f"{shard} cannot be read as Parquet: {error}") from None
     if METADATA_KEY not in metadata:
