@@ -183,6 +183,11 @@ class BabyAITextEnv(gym.Env):
         )
 
     @property
+    def task_kinds(self) -> tuple[str, ...]:
+        """What the reset option `task` chooses among; nothing where the kind is fixed, or there is only one."""
+        return self._kinds if self._defaults["task"] is None else ()
+
+    @property
     def admissible_actions(self) -> list[str]:
         """The admissible action strings of the episode; they are the same at every step."""
         return self._actions

@@ -4,6 +4,7 @@
 from .buffer import Rollout, minibatches
 from .gae import compute_gae
 from .runner import EpisodeCollector, ListedEpisodes, Runner, SeededEpisodes, Sink
+from .shaping import shaping_rewards
 
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "Sink",
     "compute_gae",
     "minibatches",
+    "shaping_rewards",
 ]

@@ -20,7 +20,7 @@ from ..types import EpisodeKey
 TRAINING_SEEDS = 1_000_000_000
 
 # Which stream of an episode's seed sequence a draw comes from.
-_ENVIRONMENT_STREAM, _ACTION_STREAM = 0, 1
+_ENVIRONMENT_STREAM, _ACTION_STREAM, GOAL_STREAM = 0, 1, 2
 
 
 class EpisodeSource(Protocol):

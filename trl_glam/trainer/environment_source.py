@@ -34,6 +34,8 @@ class EnvironmentSource:
             What the environments are called in the keys of episodes.
         is_registered (`bool`):
             Whether somebody else can make them from their id.
+        task_kinds (`tuple[str, ...]`):
+            Kinds of task that the reset option `task` chooses among, if the environment has a `task_kinds`.
         make ([`EnvironmentMaker`]):
             Makes the environment that a key names: these, or any registered one.
 
@@ -61,11 +63,18 @@ class EnvironmentSource:
         if factory is None:
             self.env_id, self.env_kwargs = env_id, dict(env_kwargs or {})
             self.make = EnvironmentMaker(env_module)
-            self.make(EpisodeKey(self.env_id, 0, env_kwargs=self.env_kwargs)).close()
+            probe = self.make(EpisodeKey(self.env_id, 0, env_kwargs=self.env_kwargs))
+            self.task_kinds = _task_kinds(probe)
+            probe.close()
             return
         probe = check_made(factory())
         spec = probe.spec
         self.env_id = type(probe.unwrapped).__name__ if spec is None else spec.id
         self.env_kwargs = {} if spec is None else dict(spec.kwargs)
         self.make = EnvironmentMaker(env_module, factory, self.env_id, self.env_kwargs)
+        self.task_kinds = _task_kinds(probe)
         probe.close()
+
+
+def _task_kinds(env: gym.Env) -> tuple[str, ...]:
+    return tuple(env.get_wrapper_attr("task_kinds")) if env.has_wrapper_attr("task_kinds") else ()

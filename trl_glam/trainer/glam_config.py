@@ -14,6 +14,9 @@ from ..types import InvalidInputError
 from .policy_trainer_config import _PolicyTrainerConfig
 
 
+GOAL_SAMPLINGS = ("environment", "learning_progress")
+
+
 @dataclass
 class GLAMConfig(_PolicyTrainerConfig):
     r"""
@@ -59,6 +62,10 @@ class GLAMConfig(_PolicyTrainerConfig):
             Learning rate of the value head; `None` uses `learning_rate`.
         value_warmup_steps (`int`, *optional*, defaults to `0`):
             Optimizer steps at the start in which only the value is trained.
+        goal_sampling (`str`, *optional*, defaults to `"environment"`):
+            Who chooses the kind of task of a training episode. `"environment"`: itself. `"learning_progress"`: kinds
+            are drawn in proportion to how fast their success rate changes, a fifth of the episodes uniformly
+            ([`~trl_glam.trainer.curriculum.LearningProgress`]).
         num_probe_prompts (`int`, *optional*, defaults to `0`):
             First observations, of seeds that no run trains on, whose action distributions are logged at every update
             as `probe/{prompt}/{action}`; the prompts are in `output_dir/probes.json`.
@@ -101,6 +108,10 @@ class GLAMConfig(_PolicyTrainerConfig):
     value_warmup_steps: int = field(
         default=0, metadata={"help": "Optimizer steps at the start in which only the value is trained."}
     )
+    goal_sampling: str = field(
+        default="environment",
+        metadata={"help": "Who chooses an episode's kind of task: environment, or learning_progress."},
+    )
     num_probe_prompts: int = field(
         default=0, metadata={"help": "Fixed prompts whose action distributions are logged at every update."}
     )
@@ -113,6 +124,7 @@ class GLAMConfig(_PolicyTrainerConfig):
     )
 
     def __post_init__(self) -> None:
+        self._check_choice("goal_sampling", GOAL_SAMPLINGS)
         self._check_positive("num_envs", "rollout_steps", "total_env_steps", "minibatch_size", "num_ppo_epochs")
         self._check_positive("cliprange", "cliprange_value", "target_kl", "reward_scale", "value_learning_rate")
         self._check_at_least_zero("vf_coef", "entropy_coef", "beta", "value_warmup_steps", "num_probe_prompts")

@@ -29,10 +29,11 @@ from ..agents import ScoringAgent
 from ..logs import LogWriter
 from ..policy import PackedBatch, ScoringPolicy
 from ..prompts import PromptTemplate
-from ..rollout import EpisodeCollector, Rollout, Runner, SeededEpisodes, minibatches
-from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, NotFiniteError, Transition
+from ..rollout import EpisodeCollector, Rollout, Runner, SeededEpisodes, minibatches, shaping_rewards
+from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, NotFiniteError, Observation, Transition
 from .callbacks import EnvironmentProgressCallback, UpdateBoundaryCallback
 from .checkpoint_state import write_atomically
+from .curriculum import LearningProgress
 from .gathering import any_process, explained_variance, gather_episodes, sum_over_processes
 from .glam_config import GLAMConfig
 from .not_finite import not_finite, packed_tensors
@@ -71,6 +72,9 @@ class GLAMTrainer(_PolicyTrainer):
             Loads the language model quantised, for training adapters.
         optimizers (`tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None]`, *optional*):
             As in [`~transformers.Trainer`].
+        potential (`Callable[[Observation], float]`, *optional*):
+            Shapes the reward that is learned from by gamma phi(s') - phi(s), which leaves the best policy what it is
+            (Ng et al., 1999). Logs and metrics keep the environment's reward.
 
     Example:
 
@@ -111,6 +115,7 @@ class GLAMTrainer(_PolicyTrainer):
         peft_config: PeftConfig | None = None,
         quantization_config: Any | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        potential: Callable[[Observation], float] | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -123,6 +128,7 @@ class GLAMTrainer(_PolicyTrainer):
             quantization_config,
             optimizers,
         )
+        self._potential = potential
         self._num_envs = args.num_envs // args.world_size
         self._first_env = args.process_index * self._num_envs
         self._progress = EnvironmentProgressCallback(args.num_updates * args.num_envs * args.rollout_steps)
@@ -152,6 +158,9 @@ class GLAMTrainer(_PolicyTrainer):
         self._runner: Runner | None = None
         self._rollout: Rollout | None = None
         self._queue: deque[np.ndarray] = deque()
+        self._goals: LearningProgress | None = None
+        if self.args.goal_sampling == "learning_progress":
+            self._goals = LearningProgress(self.environments.task_kinds, self.args.seed)
         self._step_kl: list[float] = []
         # Indices of what the running optimizer step has seen.
         self._micro_batches: list[np.ndarray] = []
@@ -193,7 +202,11 @@ class GLAMTrainer(_PolicyTrainer):
             lockstep_forwards=per_act if args.world_size > 1 else None,
         )
         self._episodes = SeededEpisodes(
-            self.environments.env_id, args.seed, self._first_env, self.environments.env_kwargs
+            source.env_id,
+            args.seed,
+            self._first_env,
+            source.env_kwargs,
+            options=None if self._goals is None else self._goals.options,
         )
         self._finished = EpisodeCollector()
         self._writer = self._make_log_writer() if args.log_interactions else None
@@ -269,6 +282,10 @@ class GLAMTrainer(_PolicyTrainer):
             steps = [self._runner.step() for _ in range(self.args.rollout_steps)]
             self.env_steps += self.args.rollout_steps * self.args.num_envs
             rollout = Rollout.from_transitions(steps, self.args.reward_scale)
+            if self._potential is not None:
+                rollout.rewards += np.float32(self.args.reward_scale) * shaping_rewards(
+                    steps, self._runner.observations, self._potential, self.args.gamma, self.args.bootstrap_truncated
+                )
             counts = torch.tensor([rollout.weights.sum(), rollout.weights.size], device=self.args.device)
             kept, total = (self.accelerator.reduce(counts, "sum") if self.args.world_size > 1 else counts).tolist()
         # What dropped episodes leave goes to the others: the mean stays one over what was learned from.
@@ -343,6 +360,9 @@ class GLAMTrainer(_PolicyTrainer):
         if self.args.on_environment_error == "drop":
             dropped, self._finished.num_dropped = self._finished.num_dropped, 0
             metrics["rollout/dropped_episodes"] = float(sum_over_processes(self.accelerator, [dropped])[0])
+        if self._goals is not None:
+            self._goals.update(records)
+            metrics |= self._goals.metrics()
         self._agent.num_computed = self._agent.num_asked = 0
         for key, value in metrics.items():
             # Not averaged over several rollouts between two logs: the last one counts.
@@ -516,6 +536,7 @@ class GLAMTrainer(_PolicyTrainer):
             "has_success_info": self._runner.has_success_info,
             "episode_numbers": sorted(self._episodes.numbers.items()),
             "runner": self._runner.state_dict(),
+            "goals": None if self._goals is None else self._goals.state_dict(),
             "log": None if self._writer is None else self._writer.state_dict(),
             "loss": [self._tr_loss.item(), self._globalstep_last_logged],
         }
@@ -536,6 +557,8 @@ class GLAMTrainer(_PolicyTrainer):
         self._runner = self._make_runner()
         self._runner.has_success_info = state["has_success_info"]
         self._episodes.numbers = dict(state["episode_numbers"])
+        if self._goals is not None:
+            self._goals.load_state_dict(state["goals"])
         begun_anew = self._runner.load_state_dict(state["runner"], self.args.allow_inexact_resume)
         self._finished.records = [
             EpisodeRecord(
