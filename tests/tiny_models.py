@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     MT5Config,
     MT5ForConditionalGeneration,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -191,3 +193,11 @@ def tiny_qwen(folder: str | Path, *, version: int = 2, seed: int = 0) -> str:
     )
     tokenizer = _fast(bpe_tokenizer(bos=False), eos_token="<|endoftext|>", pad_token="<|endoftext|>")
     return _save(folder, _enlarge(model_class(config)), tokenizer)
+
+
+def tiny_causal(folder: str | Path, config: PreTrainedConfig, *, seed: int = 0) -> str:
+    """Any causal model, by its config; no BOS."""
+    torch.manual_seed(seed)
+    config.vocab_size, config.eos_token_id, config.bos_token_id = 340, 0, None
+    tokenizer = _fast(bpe_tokenizer(bos=False), eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    return _save(folder, _enlarge(AutoModelForCausalLM.from_config(config)), tokenizer)

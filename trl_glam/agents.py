@@ -17,6 +17,7 @@ from torch import nn
 
 from .envs.bot import BabyAIDemonstrator
 from .envs.textworld import TextWorldEnv, Walkthrough
+from .policy.prefix_cache import PrefixCache
 from .policy.scoring_policy import ScoringPolicy, choose
 from .prompts import PromptTemplate
 from .types import Decision, NotFiniteError, Observation
@@ -72,7 +73,8 @@ class ScoringAgent(Agent):
     A [`ScoringPolicy`] as an agent.
 
     While the weights stand still, a (prompt, admissible actions) pair is computed once and remembered: small worlds
-    repeat themselves a lot. Call [`~ScoringAgent.forget`] when the weights change.
+    repeat themselves a lot. A policy that shares prefixes (an append-only prompt, a causal model) reads in each slot
+    what is new since its last step. Call [`~ScoringAgent.forget`] when the weights change.
 
     Args:
         policy ([`ScoringPolicy`]):
@@ -85,6 +87,10 @@ class ScoringAgent(Agent):
         lockstep_forwards (`int`, *optional*):
             Issue exactly this number of forwards whenever it acts, whatever is remembered or still running, as ranks
             that share parameters (ZeRO-3, FSDP) must.
+
+    Attributes:
+        num_asked (`int`), num_computed (`int`), num_tokens (`int`):
+            Prompts asked for and computed so far, and the tokens of those that were computed.
     """
 
     name = "policy"
@@ -102,6 +108,9 @@ class ScoringAgent(Agent):
         self.lockstep_forwards = lockstep_forwards
         self.num_computed = 0
         self.num_asked = 0
+        self.num_tokens = 0
+        # Keys and values of what each slot has read; used if the policy shares prefixes.
+        self.prefixes = PrefixCache()
         self._known: dict[tuple[str, tuple[str, ...]], tuple[np.ndarray, float]] = {}
 
     @property
@@ -112,11 +121,16 @@ class ScoringAgent(Agent):
     def forget(self) -> None:
         """Drop what was computed with the previous weights."""
         self._known.clear()
+        self.prefixes.clear()
 
     def act(
         self, observations: Sequence[Observation], generators: Sequence[np.random.Generator], greedy: bool = False
     ) -> list[Decision]:
-        outputs = self.evaluate([(o.prompt, o.admissible_actions) for o in observations], self.lockstep_forwards)
+        for observation in observations:
+            if observation.step == 0:
+                self.prefixes.clear(observation.slot)
+        rows = [(o.prompt, o.admissible_actions) for o in observations]
+        outputs = self.evaluate(rows, self.lockstep_forwards, slots=[o.slot for o in observations])
         return [
             Decision(index=choose(log_probs, generator, greedy), log_probs=log_probs, value=value)
             for (log_probs, value), generator in zip(outputs, generators, strict=True)
@@ -128,6 +142,7 @@ class ScoringAgent(Agent):
         rows: Sequence[tuple[str, tuple[str, ...]]],
         num_forwards: int | None = None,
         value_only: bool = False,
+        slots: Sequence[int] | None = None,
     ) -> list[tuple[np.ndarray, float]]:
         """
         Log-probabilities and value of prompts.
@@ -139,6 +154,9 @@ class ScoringAgent(Agent):
                 Exact number of forwards to issue, dummy ones included; as few as possible if not given.
             value_only (`bool`, *optional*, defaults to `False`):
                 Skip the scores; `rows` then have empty tuples of actions.
+            slots (`list[int]`, *optional*):
+                Slot in which each prompt's episode is played: what was read there is not read again, if the policy
+                shares prefixes.
 
         Returns:
             `list[tuple[np.ndarray, float]]`: per row the float32 log-probabilities of shape `(num_admissible,)` and
@@ -147,6 +165,8 @@ class ScoringAgent(Agent):
         self.num_asked += len(rows)
         new = list(dict.fromkeys(row for row in rows if row not in self._known))
         self.num_computed += len(new)
+        slot_of = dict(zip(rows, slots or [None] * len(rows), strict=True))
+        cache = self.prefixes if slots is not None and self.policy.shares_prefixes else None
         # Rows of like length share a forward, so that little of it is padding.
         new.sort(key=lambda row: len(row[0]))
         batches = [new[start : start + self.batch_size] for start in range(0, len(new), self.batch_size)]
@@ -155,7 +175,9 @@ class ScoringAgent(Agent):
         training = self.model.training
         self.model.eval()
         for batch in batches:
-            packed = self.policy.pack([prompt for prompt, _ in batch], [list(actions) for _, actions in batch])
+            prompts, actions = [prompt for prompt, _ in batch], [list(actions) for _, actions in batch]
+            packed = self.policy.pack(prompts, actions, cache, [slot_of.get(row) for row in batch])
+            self.num_tokens += packed.useful_tokens
             output = self.model(packed.to(self.policy.device), value_only=value_only)
             values = output.values.cpu().tolist()
             if value_only:

@@ -16,10 +16,6 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertLMHeadModel,
-    BloomConfig,
-    BloomForCausalLM,
-    MptConfig,
-    MptForCausalLM,
 )
 
 from tests.policy.conftest import MODELS
@@ -120,8 +116,6 @@ def test_models_that_cannot_score_are_refused(tmp_path, folder_of):
             BartForConditionalGeneration(BartConfig(vocab_size=340, d_model=32)),
             "encoder-decoder of type 'bart'",
         ),
-        "bloom": (BloomForCausalLM(BloomConfig(**tiny, n_head=4)), "in one row: its forward fails"),
-        "mpt": (MptForCausalLM(MptConfig(vocab_size=340, d_model=32, n_heads=4)), "in one row: scores differ"),
     }
     for name, (model, message) in models.items():
         folder = tmp_path / name

@@ -370,3 +370,20 @@ def test_bad_logs_are_one_clear_error(t5, tmp_path, corridor_log, lamp_log):
 def test_bad_settings_are_one_clear_error(tmp_path, kwargs, message):
     with pytest.raises(InvalidInputError, match=message):
         BCConfig(output_dir=str(tmp_path), **kwargs)
+
+
+@pytest.mark.parametrize("loss", ["action", "token"])
+def test_append_only_prompts_are_cloned_as_they_are_read_when_acting(llama, tmp_path, corridor_log, loss):
+    trainer = make_trainer(llama, tmp_path, corridor_log, loss=loss, append_only=True)
+    assert trainer.policy.prompt_template.append_only
+    rows = [row for row in trainer._log.to_list() if row["step"] == 2][:2]
+    prompts = [p for p, row in zip(trainer.train_dataset["prompt"], trainer._log, strict=True) if row["step"] == 2][:2]
+    packed = trainer._pack([{**row, "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)])["packed"]
+    read = {tuple(trainer.policy.packer.prompt_ids(prompt)) for prompt in prompts}
+    if loss == "action":
+        # The last token is the root of the decisions.
+        whole = [ids[:n].tolist() for ids, n in zip(packed.text_ids, packed.lengths, strict=True)]
+        assert {(*ids, int(root)) for ids, root in zip(whole, packed.root_ids, strict=True)} == read
+    else:
+        assert {tuple(ids[-n:].tolist()) for ids, n in zip(packed.prompt_ids, packed.lengths, strict=True)} == read
+    trainer.train()

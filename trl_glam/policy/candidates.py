@@ -31,6 +31,8 @@ from ..types import InvalidInputError
 # Tokenized before a causal action and cut off again: tokenizers of the SentencePiece kind treat the beginning of a
 # text differently from its middle, and an action always stands in the middle, behind "Action 2:".
 _ANCHOR = ":"
+# For other text inside a prompt; some tokenizers merge a colon, some a letter, with a line break or a letter after it.
+_ANCHORS = (_ANCHOR, "a")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,6 @@ class CandidateEncoder:
         self.encoder_decoder = encoder_decoder
         self.start_id = start_id
         self.end_id = end_id
-        self._anchor_ids = None if encoder_decoder else self._tokenize(_ANCHOR)
         self.layout = lru_cache(max_sets)(self._build_layout)
         self.token_ids = lru_cache(max_sets)(self._encode)
 
@@ -114,16 +115,43 @@ class CandidateEncoder:
         if self.encoder_decoder:
             ids = self._tokenize(action)
         else:
-            ids = self._tokenize(_ANCHOR + " " * after_space + action)
-            if ids[: len(self._anchor_ids)] != self._anchor_ids:
+            ids = self._inner(" " * after_space + action, _ANCHOR)
+            if ids is None:
                 raise InvalidInputError(
                     f"The tokenizer merges the beginning of the action {action!r} with the prompt before it, so it "
                     "has no score of its own. Let the prompt end in a space, or reword the action."
                 )
-            ids = ids[len(self._anchor_ids) :]
         if not ids:
             raise InvalidInputError(f"The action {action!r} has no tokens for this model; reword it.")
         return tuple(ids)
+
+    def _inner(self, text: str, anchor: str) -> list[int] | None:
+        """Token ids of a text behind another; `None` if the tokenizer merges the two."""
+        ids, before = self._tokenize(anchor + text), self._tokenize(anchor)
+        return ids[len(before) :] if ids[: len(before)] == before else None
+
+    def segment_ids(self, text: str, is_action: bool) -> Sequence[int]:
+        """
+        Token ids of a segment inside a causal model's append-only prompt.
+
+        Args:
+            text (`str`):
+                The segment, with the space before it.
+            is_action (`bool`):
+                Whether it is an action taken, which is then tokenized as it was when it was scored.
+
+        Raises:
+            [`InvalidInputError`]: if the tokenizer merges it with the text before it.
+        """
+        if is_action and text.strip():
+            return self.token_ids(text.removeprefix(" "), text.startswith(" "))
+        for anchor in _ANCHORS:
+            if (ids := self._inner(text, anchor)) is not None:
+                return ids
+        raise InvalidInputError(
+            f"The tokenizer merges the beginning of {text!r} with the text before it; begin the pieces `observation` "
+            "and `new_actions` of an append-only prompt template with a space or a line break."
+        )
 
     def _build_layout(self, actions: tuple[str, ...], after_space: bool) -> CandidateLayout:
         """The layout of an action set, in the given order; called through the cache `layout`."""

@@ -4,7 +4,7 @@
 Each row is `[padding, prompt, branch]`. A 4-D mask keeps the branches of the trie apart, `position_ids` are each
 token's depth, and the model's own forward is asked for the logits of the last D + 1 columns, so whatever it does to
 logits (soft caps, scales) is kept. Left out: models that take no such mask (flash attention, state spaces, ALiBi);
-loading finds them.
+loading finds them, and `plain_pass.py` reads them.
 """
 
 from __future__ import annotations

@@ -265,15 +265,21 @@ def base_of(lm: PreTrainedModel | PeftModel) -> PreTrainedModel:
 
 
 def max_positions(config: PreTrainedConfig) -> int | None:
-    """
-    Tokens that a model can read, prompt and action together; `None` if its positions are relative.
+    """Tokens that a model can read, prompt and action together; `None` if its positions are relative, or if none."""
+    return None if config.is_encoder_decoder else getattr(config.get_text_config(), "max_position_embeddings", None)
 
-    A sliding attention window counts as a limit too: the packed mask covers whole rows, which equals the model's own
-    mask only while a row fits into the window.
+
+def attention_window(config: PreTrainedConfig) -> int | None:
+    """
+    Tokens back that some layer of a causal model attends to; `None` if all attend to everything.
+
+    The packed mask covers whole rows, which equals the model's own mask only while a row fits into the window.
     """
     if config.is_encoder_decoder:
         return None
     text = config.get_text_config()
-    window = getattr(text, "sliding_window", None) if getattr(text, "use_sliding_window", True) else None
-    limits = [getattr(text, "max_position_embeddings", None), window]
-    return min((limit for limit in limits if limit is not None), default=None)
+    names = ("sliding_window", "attention_window_size", "attention_chunk_size", "window_size")
+    windows = [getattr(text, name, None) for name in names]
+    if not getattr(text, "use_sliding_window", True):
+        windows[0] = None
+    return min((window for window in windows if isinstance(window, int)), default=None)

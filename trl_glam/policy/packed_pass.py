@@ -1,5 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""One pass of a language model over a `PackedBatch`, group by group: action scores, and states for the heads."""
+"""One pass of a language model over a batch: action scores, and states for the heads.
+
+A `PackedBatch` is read here, group by group, by whichever way its model takes; an `EpisodeBatch`, whose texts serve
+several decisions, in `episode_pass.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ import torch
 from transformers import PreTrainedModel
 
 from .._compat import parameters_are_sharded
-from . import decoder_only, encoder_decoder
+from . import decoder_only, encoder_decoder, episode_pass, plain_pass
 from .encoder_cache import EncoderCache
+from .episode_batch import EpisodeBatch
 from .packing import PackedBatch
 from .scoring import action_scores, token_scores
 
@@ -24,16 +29,17 @@ CACHED_GROUP_FACTOR = 8
 
 def run(
     lm: PreTrainedModel,
-    batch: PackedBatch,
+    batch: PackedBatch | EpisodeBatch,
     scoring: str,
     with_actions: bool = True,
     cache: EncoderCache | None = None,
+    longest_packed: int | None = None,
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
     """
     Args:
         lm ([`~transformers.PreTrainedModel`]):
             The model, with an adapter's layers in place if there is one.
-        batch ([`PackedBatch`]):
+        batch ([`PackedBatch`] or [`EpisodeBatch`]):
             On the model's device.
         scoring (`str`):
             `"sum"`, `"token"`, `"word"` or `"paper"`.
@@ -41,11 +47,16 @@ def run(
             Whether the actions are scored.
         cache ([`EncoderCache`], *optional*):
             Encoder states of prompts, when the encoder of an encoder-decoder is frozen.
+        longest_packed (`int`, *optional*):
+            Tokens of the longest row that a causal model reads packed; longer ones are read plainly. No limit if not
+            given.
 
     Returns:
         `tuple[torch.Tensor | None, torch.Tensor]`: scores of shape `(R, A)`, `None` without actions, before
         calibration and temperature; and the hidden states of shape `(R, d)` that the heads read.
     """
+    if isinstance(batch, EpisodeBatch):
+        return episode_pass.run(lm, batch, scoring, with_actions)
     encoder_first = lm.config.is_encoder_decoder
     forward = partial(encoder_decoder.forward, cache=cache) if encoder_first else decoder_only.forward
     if not with_actions:
@@ -53,7 +64,8 @@ def run(
         batch = batch.without_actions(keep_branch=int(encoder_first))
     scores, states = [], []
     for group in batch.split(_group_size(batch.prompt_ids.device) * (1 if cache is None else CACHED_GROUP_FACTOR)):
-        logits, state = forward(lm, group)
+        too_long = longest_packed is not None and max(group.row_tokens) > longest_packed
+        logits, state = (plain_pass.forward if too_long else forward)(lm, group)
         states.append(state)
         if with_actions:
             tokens = token_scores(logits, group, normalize=scoring != "paper")

@@ -10,16 +10,21 @@ error.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ..prompts import PromptTemplate
 from ..types import InvalidInputError
 from .candidates import CandidateEncoder, CandidateLayout
+from .decision_tables import DecisionTables, decision_tables
 
+
+# What is packed: the text that is tokenized as prompt, whether its trailing space goes to the action, the actions.
+Key = tuple[str, bool, tuple[str, ...]]
 
 logger = logging.getLogger(__name__)
 
@@ -28,30 +33,16 @@ _T5_PRETRAINED_LENGTH = 512
 
 
 @dataclass(frozen=True)
-class PackedBatch:
+class PackedBatch(DecisionTables):
     """
-    One forward's input. B = decisions asked for, R = distinct (prompt, action set) rows, U = distinct action sets; D,
-    K, A and C as in [`CandidateLayout`], padded to the largest set of the batch.
+    One forward's input: one row of text for each distinct (prompt, action set). R, U, D, K, A and C as in
+    [`DecisionTables`], whose fields it has too.
 
     Args:
         prompt_ids (`torch.Tensor` of shape `(R, P)`):
             int64 token ids of the prompts.
         prompt_mask (`torch.Tensor` of shape `(R, P)`):
             bool, false on padding.
-        branch_ids (`torch.Tensor` of shape `(U, D)`), branch_depth (`(U, D)`), branch_mask (`(U, D, D)`),
-        read_positions
-        (`(U, K)`), token_ids, token_rows, token_mask (`(U, A, C)`), num_words (`(U, A)`):
-            The layouts, padded. A padding position of the branch attends to itself.
-        offsets (`torch.Tensor` of shape `(U, A)`):
-            float32 calibration offset of each action string.
-        head_index (`torch.Tensor` of shape `(U, A)`):
-            int64 output of the action head for each action; zeros with a scoring head.
-        layout_of (`torch.Tensor` of shape `(R,)`):
-            int64 index of each row's action set.
-        row_of (`torch.Tensor` of shape `(B,)`):
-            int64 row of each decision.
-        action_mask (`torch.Tensor` of shape `(B, A)`):
-            bool, which actions each decision has.
         lengths (`tuple[int, ...]`):
             Tokens of each of the R prompts, ascending.
         row_tokens (`tuple[int, ...]`):
@@ -64,28 +55,10 @@ class PackedBatch:
 
     prompt_ids: torch.Tensor
     prompt_mask: torch.Tensor
-    branch_ids: torch.Tensor
-    branch_depth: torch.Tensor
-    branch_mask: torch.Tensor
-    read_positions: torch.Tensor
-    token_ids: torch.Tensor
-    token_rows: torch.Tensor
-    token_mask: torch.Tensor
-    num_words: torch.Tensor
-    offsets: torch.Tensor
-    head_index: torch.Tensor
-    layout_of: torch.Tensor
-    row_of: torch.Tensor
-    action_mask: torch.Tensor
     lengths: tuple[int, ...]
     row_tokens: tuple[int, ...]
     repeated_tokens: int
     left_padded: bool
-
-    @property
-    def num_rows(self) -> int:
-        """R, the rows that are computed."""
-        return len(self.prompt_ids)
 
     @property
     def is_padded(self) -> bool:
@@ -101,18 +74,6 @@ class PackedBatch:
     def total_tokens(self) -> int:
         """Tokens that are computed if the rows are not split, padding included."""
         return self.num_rows * (self.prompt_ids.shape[1] + self.branch_ids.shape[1])
-
-    def __len__(self) -> int:
-        return len(self.row_of)
-
-    def per_row(self, table: torch.Tensor) -> torch.Tensor:
-        """Rows of a layout table: `(U, ...)` -> `(R, ...)`, or `(1, ...)` to broadcast if all rows share a layout."""
-        return table if len(table) == 1 else table[self.layout_of]
-
-    def to(self, device: torch.device | str) -> PackedBatch:
-        """The same batch on a device."""
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self._tensors()}
-        return replace(self, **moved)
 
     def split(self, tokens: int) -> list[PackedBatch]:
         """
@@ -150,22 +111,6 @@ class PackedBatch:
             row_tokens=self.row_tokens[start:end],
         )
 
-    def without_actions(self, keep_branch: int) -> PackedBatch:
-        """The same rows with the first `keep_branch` branch positions and nothing to score."""
-        return replace(
-            self,
-            branch_ids=self.branch_ids[:, :keep_branch],
-            branch_depth=self.branch_depth[:, :keep_branch],
-            branch_mask=self.branch_mask[:, :keep_branch, :keep_branch],
-            read_positions=self.read_positions[:, :0],
-        )
-
-    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, torch.Tensor):
-                yield f.name, value
-
 
 class Packer:
     """
@@ -179,7 +124,13 @@ class Packer:
         max_positions (`int`, *optional*):
             Tokens the model takes, prompt and action together; `None` for relative positions, which have no limit.
         max_prompts (`int`, *optional*, defaults to `65536`):
-            Prompts whose token ids are remembered; the cache empties itself when it is full.
+            Prompts (segments of append-only ones) whose token ids are remembered; the cache empties itself when it is
+            full.
+
+    Attributes:
+        template ([`PromptTemplate`] or `None`):
+            Says where a causal model's append-only prompts are cut into segments, which are tokenized one by one:
+            the token ids of a step's prompt then are the first token ids of the next step's.
     """
 
     def __init__(
@@ -196,7 +147,9 @@ class Packer:
         self.max_prompts = max_prompts
         # Any id will do as padding, as it is masked everywhere; a tokenizer like GPT-2's names none.
         self.pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self._prompt_ids: dict[str, np.ndarray] = {}
+        self.template: PromptTemplate | None = None
+        # By the text; by (text, whether it is an action) for what stands inside an append-only prompt.
+        self._prompt_ids: dict[str | tuple[str, bool], np.ndarray] = {}
         self._warned = False
 
     def clear(self) -> None:
@@ -232,26 +185,15 @@ class Packer:
             [`InvalidInputError`]: no prompts, unequal numbers, empty or repeated action strings, a prompt that is too
             long.
         """
-        if isinstance(prompts, str) or len(prompts) != len(actions) or len(prompts) == 0:
-            raise InvalidInputError(
-                f"{len(prompts)} prompts and {len(actions)} action lists were given; give one or more prompts, and "
-                "one list of admissible actions for each."
-            )
-        keys = [(*self._split(prompt), tuple(row)) for prompt, row in zip(prompts, actions, strict=True)]
-        ids_of = dict(zip(dict.fromkeys(keys), self._ids([text for text, _, _ in dict.fromkeys(keys)]), strict=True))
+        keys, ids_of = self.read(prompts, actions)
         # Rows of like length stand together, so that a forward can split them into groups with little padding.
         rows = sorted(ids_of, key=lambda key: len(ids_of[key]))
         ids = [ids_of[key] for key in rows]
         lengths = np.array([len(row) for row in ids], np.int64)
         row_index = {key: r for r, key in enumerate(rows)}
         row_of = np.array([row_index[key] for key in keys], np.int64)
-        layout_index: dict[tuple, int] = {}
-        layout_of = np.array(
-            [layout_index.setdefault((row, space), len(layout_index)) for _, space, row in rows], np.int64
-        )
-        layouts = [self.candidates.layout(row, space) for row, space in layout_index]
-        reach = np.array([1 + layout.branch_depth.max(initial=-1) for layout in layouts], np.int64)[layout_of]
-        self._check_lengths(lengths, reach)
+        layouts, action_sets, layout_of = self.layouts(rows)
+        self.check_lengths(lengths, layouts, layout_of)
 
         prompt_ids = np.full((len(ids), lengths.max()), self.pad_id, np.int64)
         columns = np.arange(prompt_ids.shape[1])
@@ -262,31 +204,35 @@ class Packer:
         # Both sides go row by row, so one assignment fills every row.
         prompt_ids[prompt_mask] = np.concatenate(ids)
 
-        tables = _pad_layouts(layouts, self.pad_id)
-        rows_actions = np.array([layout.num_actions for layout in layouts])[layout_of[row_of]]
-        num_actions = tables["num_words"].shape[1]
-        offset_table = np.zeros((len(layouts), num_actions), np.float32)
-        head_index = np.zeros((len(layouts), num_actions), np.int64)
-        for u, (row, _) in enumerate(layout_index):
-            if offsets is not None:
-                offset_table[u, : len(row)] = [offsets[action] for action in row]
-            if head_actions is not None:
-                head_index[u, : len(row)] = _head_outputs(row, head_actions)
         row_tokens = lengths + np.array([len(layout.branch_ids) for layout in layouts])[layout_of]
         return PackedBatch(
             prompt_ids=torch.from_numpy(prompt_ids),
             prompt_mask=torch.from_numpy(prompt_mask),
-            **{name: torch.from_numpy(table) for name, table in tables.items()},
-            offsets=torch.from_numpy(offset_table),
-            head_index=torch.from_numpy(head_index),
-            layout_of=torch.from_numpy(layout_of),
-            row_of=torch.from_numpy(row_of),
-            action_mask=torch.from_numpy(np.arange(num_actions) < rows_actions[:, None]),
+            **decision_tables(layouts, action_sets, layout_of, row_of, self.pad_id, offsets, head_actions),
             lengths=tuple(lengths.tolist()),
             row_tokens=tuple(row_tokens.tolist()),
             repeated_tokens=int(row_tokens[row_of].sum() - row_tokens.sum()),
             left_padded=not self.encoder_decoder,
         )
+
+    def read(
+        self, prompts: Sequence[str], actions: Sequence[Sequence[str]]
+    ) -> tuple[list[Key], dict[Key, np.ndarray]]:
+        """What each decision is of, and the token ids of every distinct one's prompt; arguments as in `pack`."""
+        if isinstance(prompts, str) or len(prompts) != len(actions) or len(prompts) == 0:
+            raise InvalidInputError(
+                f"{len(prompts)} prompts and {len(actions)} action lists were given; give one or more prompts, and "
+                "one list of admissible actions for each."
+            )
+        keys = [(*self._split(prompt), tuple(row)) for prompt, row in zip(prompts, actions, strict=True)]
+        distinct = list(dict.fromkeys(keys))
+        return keys, dict(zip(distinct, self._ids([text for text, _, _ in distinct]), strict=True))
+
+    def layouts(self, rows: Sequence[Key]) -> tuple[list[CandidateLayout], list[tuple[str, ...]], np.ndarray]:
+        """The distinct layouts of rows, their action sets, and which is each row's, int64 of shape `(R,)`."""
+        index: dict[tuple[tuple[str, ...], bool], int] = {}
+        layout_of = np.array([index.setdefault((row, space), len(index)) for _, space, row in rows], np.int64)
+        return [self.candidates.layout(*key) for key in index], [actions for actions, _ in index], layout_of
 
     def _split(self, prompt: str) -> tuple[str, bool]:
         """The text that is tokenized as prompt, and whether its trailing space goes to the action."""
@@ -295,6 +241,21 @@ class Packer:
         return prompt[:-1], True
 
     def _ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        if self.encoder_decoder or self.template is None or not self.template.append_only:
+            return self._beginnings(texts)
+        cuts = [self.template.segments(text) or [("", False)] for text in texts]
+        beginnings = self._beginnings([cut[0][0] for cut in cuts])
+        known = self._prompt_ids
+        for segment in dict.fromkeys(segment for cut in cuts for segment in cut[1:]):
+            if segment not in known:
+                known[segment] = np.array(self.candidates.segment_ids(*segment), np.int64)
+        return [
+            np.concatenate([beginning, *(known[segment] for segment in cut[1:])])
+            for beginning, cut in zip(beginnings, cuts, strict=True)
+        ]
+
+    def _beginnings(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of whole prompts, or of what append-only ones begin with."""
         known = self._prompt_ids
         new = [text for text in dict.fromkeys(texts) if text not in known]
         if len(known) + len(new) > self.max_prompts:
@@ -317,12 +278,15 @@ class Packer:
             ids = [end]
         return np.array(ids, np.int64)
 
-    def _check_lengths(self, lengths: np.ndarray, reach: np.ndarray) -> None:
-        longest = int((lengths + reach).max())
+    def check_lengths(self, lengths: np.ndarray, layouts: Sequence[CandidateLayout], layout_of: np.ndarray) -> None:
+        """Raise [`InvalidInputError`] for a prompt, `lengths` tokens long, that the model cannot read."""
+        reach = np.array([1 + layout.branch_depth.max(initial=-1) for layout in layouts], np.int64)
+        longest = int((lengths + reach[layout_of]).max())
         if self.max_positions is not None and longest > self.max_positions:
             raise InvalidInputError(
                 f"A prompt with its actions needs {longest} token positions, the model takes {self.max_positions}. "
-                "Use a smaller window (num_observations), a shorter prompt template, or a model with relative or "
+                "Use a smaller window (num_observations; an append-only prompt has none and grows with the episode, "
+                "so shorten episodes or give it a window), a shorter prompt template, or a model with relative or "
                 "more positions."
             )
         if self.encoder_decoder and lengths.max() > _T5_PRETRAINED_LENGTH and not self._warned:
@@ -333,33 +297,3 @@ class Packer:
                 int(lengths.max()),
                 _T5_PRETRAINED_LENGTH,
             )
-
-
-def _pad_layouts(layouts: list[CandidateLayout], pad_id: int) -> dict[str, np.ndarray]:
-    """Stack layouts of different sizes into `(U, ...)` tables."""
-    tables = {}
-    for f in fields(CandidateLayout):
-        arrays = [getattr(layout, f.name) for layout in layouts]
-        shape = np.max([array.shape for array in arrays], axis=0)
-        fill = pad_id if f.name in ("branch_ids", "token_ids") else 0
-        table = np.full((len(layouts), *shape), fill, arrays[0].dtype)
-        for u, array in enumerate(arrays):
-            table[(u, *map(slice, array.shape))] = array
-        tables[f.name] = table
-    # A padding position attends to itself, so that no softmax has nothing to sum over.
-    diagonal = np.arange(tables["branch_mask"].shape[1])
-    tables["branch_mask"][:, diagonal, diagonal] = True
-    return tables
-
-
-def _head_outputs(row: Sequence[str], head_actions: Sequence[str]) -> list[int]:
-    """Which output of the action head stands for each action: by string, else (reworded actions) by position."""
-    if set(row) <= set(head_actions):
-        return [head_actions.index(action) for action in row]
-    if len(row) == len(head_actions):
-        return list(range(len(row)))
-    raise InvalidInputError(
-        f"The actions {list(row)} do not fit the action head, whose {len(head_actions)} outputs stand for "
-        f"{list(head_actions)}. Give a subset of them, or as many reworded ones in the same order; head='scoring' "
-        "takes any actions."
-    )

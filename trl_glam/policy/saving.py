@@ -40,7 +40,7 @@ from ..types import InvalidInputError
 from .config import POLICY_CONFIG_NAME, Calibration, PolicyConfig, check_choice
 from .incoming import check_incoming
 from .loading import add_adapter, load_language_model
-from .self_check import check_packed_pass
+from .self_check import reads_packed_rows
 
 
 VALUE_HEAD_NAME = "value_head.safetensors"
@@ -118,8 +118,9 @@ def load_policy(
             load_weights(policy, folder)
         else:
             _load_heads(policy, folder)
-    if config.architecture == "decoder_only" and not parameters_are_sharded():
-        check_packed_pass(policy)
+    # Sharded parameters cannot be read outside of a forward that all processes call.
+    if config.architecture == "decoder_only" and not parameters_are_sharded() and not reads_packed_rows(policy):
+        policy.longest_packed = 0
     return policy.eval()
 
 

@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import torch
 
-from .packing import PackedBatch
+from .decision_tables import DecisionTables
 
 
-def token_scores(vocabulary_logits: torch.Tensor, batch: PackedBatch, normalize: bool) -> torch.Tensor:
+def token_scores(vocabulary_logits: torch.Tensor, batch: DecisionTables, normalize: bool) -> torch.Tensor:
     """
     Score of every token of every action.
 
     Args:
         vocabulary_logits (`torch.Tensor` of shape `(R, K, V)`):
             Logits at the rows that the layouts read.
-        batch ([`PackedBatch`]):
+        batch ([`DecisionTables`]):
             What was scored.
         normalize (`bool`):
             Log-probabilities if true (in float32, or float64 if the logits are), raw logits if false (mode `paper`).
@@ -49,14 +49,14 @@ def token_scores(vocabulary_logits: torch.Tensor, batch: PackedBatch, normalize:
     return scores.view(shape).masked_fill(~batch.per_row(batch.token_mask), 0.0)
 
 
-def action_scores(tokens: torch.Tensor, batch: PackedBatch, scoring: str) -> torch.Tensor:
+def action_scores(tokens: torch.Tensor, batch: DecisionTables, scoring: str) -> torch.Tensor:
     """
     Score of every action.
 
     Args:
         tokens (`torch.Tensor` of shape `(R, A, C)`):
             Output of [`token_scores`].
-        batch ([`PackedBatch`]):
+        batch ([`DecisionTables`]):
             What was scored.
         scoring (`str`):
             `"sum"`, `"token"`, `"word"` or `"paper"`.
@@ -76,14 +76,14 @@ def action_scores(tokens: torch.Tensor, batch: PackedBatch, scoring: str) -> tor
     return total + (longest - num_tokens)
 
 
-def policy_logits(scores: torch.Tensor, batch: PackedBatch, temperature: float) -> torch.Tensor:
+def policy_logits(scores: torch.Tensor, batch: DecisionTables, temperature: float) -> torch.Tensor:
     """
     Logits of the policy.
 
     Args:
         scores (`torch.Tensor` of shape `(R, A)`):
             Score of every action of every computed row.
-        batch ([`PackedBatch`]):
+        batch ([`DecisionTables`]):
             What was scored, with the offsets of its action strings.
         temperature (`float`):
             Divides the calibrated scores.

@@ -26,11 +26,14 @@ from . import calibration, packed_pass, saving
 from .candidates import CandidateEncoder
 from .config import PolicyConfig
 from .encoder_cache import EncoderCache
+from .episode_batch import EpisodeBatch, pack_episodes
 from .heads import ActionHead, ValueHead
-from .loading import base_of, max_positions
+from .loading import attention_window, base_of, max_positions
 from .output import PolicyOutput, choose
 from .packing import PackedBatch, Packer
+from .prefix_cache import PrefixCache
 from .scoring import policy_logits
+from .self_check import reads_episodes
 
 
 class ScoringPolicy(PreTrainedModel):
@@ -77,9 +80,13 @@ class ScoringPolicy(PreTrainedModel):
             CandidateEncoder(tokenizer, self.is_encoder_decoder, start_id=start_id, end_id=end_id),
             max_positions=max_positions(base.config),
         )
+        self.packer.template = self.prompt_template
         # Outside the module tree: neither trained nor saved. `calibration.reference_model` fills it when it is needed.
         self.__dict__["reference_lm"] = None
         self.__dict__["encoder_cache"] = None
+        # Tokens of the longest row that is read packed: 0 for a model that reads none, `None` for no limit.
+        self.longest_packed = attention_window(base.config)
+        self._reads_episodes: bool | None = None
         self.post_init()
         # What Trainer, accelerate and DeepSpeed ask a model for.
         self._no_split_modules = base._no_split_modules
@@ -119,10 +126,30 @@ class ScoringPolicy(PreTrainedModel):
     @prompt_template.setter
     def prompt_template(self, template: PromptTemplate) -> None:
         self.policy_config.prompt_template = template.to_dict()
+        self.packer.template = template
+        self.packer.clear()
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """
+        Whether what decisions of an episode have in common is read once: the prompt template is append-only, and the
+        model a causal one whose pass over episodes was found to be exact.
+        """
+        if self.is_encoder_decoder or self.packer.template is None or not self.packer.template.append_only:
+            return False
+        if self._reads_episodes is None:
+            self._reads_episodes = reads_episodes(self)
+        return self._reads_episodes
 
     # From text to tensors to numbers
 
-    def pack(self, prompts: Sequence[str], actions: Sequence[Sequence[str]]) -> PackedBatch:
+    def pack(
+        self,
+        prompts: Sequence[str],
+        actions: Sequence[Sequence[str]],
+        cache: PrefixCache | None = None,
+        slots: Sequence[int | None] | None = None,
+    ) -> PackedBatch | EpisodeBatch:
         """
         Turn prompts and their admissible actions into one forward's input.
 
@@ -131,9 +158,14 @@ class ScoringPolicy(PreTrainedModel):
                 B prompts.
             actions (`list[list[str]]`):
                 Admissible actions of each; an empty list asks for the value alone.
+            cache ([`PrefixCache`], *optional*):
+                What was read before with the same weights; only if the policy
+                [`shares prefixes`][ScoringPolicy.shares_prefixes].
+            slots (`list[int | None]`, *optional*):
+                Slot of each prompt in the cache.
 
         Returns:
-            [`PackedBatch`]: on the CPU.
+            [`PackedBatch`], or [`EpisodeBatch`] if the policy shares prefixes: on the CPU.
 
         Raises:
             [`InvalidInputError`]: repeated or empty action strings, a prompt longer than the model takes, an action
@@ -143,15 +175,19 @@ class ScoringPolicy(PreTrainedModel):
         if config.head == "action":
             if config.actions is None and (first := next(filter(None, actions), None)) is not None:
                 self.policy_config = replace(config, actions=list(first))
-            return self.packer.pack(prompts, actions, head_actions=self.policy_config.actions)
-        if config.calibration.mode != "none":
+            tables: dict[str, Any] = {"head_actions": self.policy_config.actions}
+        elif config.calibration.mode != "none":
             calibration.complete_offsets(self, {action for row in actions for action in row})
-            return self.packer.pack(prompts, actions, offsets=config.calibration.offsets)
-        return self.packer.pack(prompts, actions)
+            tables = {"offsets": config.calibration.offsets}
+        else:
+            tables = {}
+        if self.shares_prefixes:
+            return pack_episodes(self.packer, prompts, actions, **tables, cache=cache, slots=slots)
+        return self.packer.pack(prompts, actions, **tables)
 
     def forward(
         self,
-        batch: PackedBatch,
+        batch: PackedBatch | EpisodeBatch,
         value_only: bool = False,
         lm: PreTrainedModel | PeftModel | None = None,
         scoring: str | None = None,
@@ -160,7 +196,7 @@ class ScoringPolicy(PreTrainedModel):
         Logits and values of a batch.
 
         Args:
-            batch ([`PackedBatch`]):
+            batch ([`PackedBatch`] or [`EpisodeBatch`]):
                 Output of [`~ScoringPolicy.pack`], on the model's device.
             value_only (`bool`, *optional*, defaults to `False`):
                 Skip the actions: `logits` is `None`.
@@ -182,7 +218,7 @@ class ScoringPolicy(PreTrainedModel):
 
     def score_rows(
         self,
-        batch: PackedBatch,
+        batch: PackedBatch | EpisodeBatch,
         value_only: bool = False,
         lm: PreTrainedModel | PeftModel | None = None,
         scoring: str | None = None,
@@ -198,6 +234,7 @@ class ScoringPolicy(PreTrainedModel):
             scoring or self.policy_config.scoring,
             with_actions=not (value_only or by_head),
             cache=self.encoder_cache if lm is None else None,
+            longest_packed=self.longest_packed,
         )
         if by_head and not value_only:
             scores = self.action_head(states).gather(1, batch.per_row(batch.head_index).expand(batch.num_rows, -1))
@@ -232,7 +269,8 @@ class ScoringPolicy(PreTrainedModel):
         with self.eval_mode():
             for start in range(0, len(distinct), batch_size):
                 chunk = distinct[start : start + batch_size]
-                output = self(self.pack(*zip(*chunk, strict=True)).to(self.device))
+                batch = self.pack([prompt for prompt, _ in chunk], [row for _, row in chunk])
+                output = self(batch.to(self.device))
                 padding = (0, width - output.logits.shape[1])
                 logits.append(torch.nn.functional.pad(output.logits, padding, value=float("-inf")))
                 mask.append(torch.nn.functional.pad(output.mask, padding, value=False))

@@ -53,6 +53,7 @@ class LabelEncoder(CandidateEncoder):
     def __init__(self, policy: ScoringPolicy, num_labels: int | None = None) -> None:
         own = policy.packer.candidates
         super().__init__(own.tokenizer, own.encoder_decoder, start_id=own.start_id, end_id=None)
+        self._prompts = own
         self.num_labels = num_labels
         self.pad_id = policy.packer.pad_id
 
@@ -66,6 +67,10 @@ class LabelEncoder(CandidateEncoder):
                 "with its end token; choose loss='token'."
             )
         return ids + (self.pad_id,) * (self.num_labels - len(ids))
+
+    def segment_ids(self, text: str, is_action: bool) -> Sequence[int]:
+        """As the policy reads it: an action that was taken before is no label."""
+        return self._prompts.segment_ids(text, is_action)
 
 
 class BCTrainer(_PolicyTrainer):
@@ -163,6 +168,7 @@ class BCTrainer(_PolicyTrainer):
                 )
             encoder = LabelEncoder(policy, PAPER_LABELS if args.loss == "token_paper" else None)
             self._label_packer = Packer(policy.tokenizer, encoder, max_positions=policy.packer.max_positions)
+            self._label_packer.template = policy.prompt_template
         prompts = self._log.to_sft(policy.prompt_template).select_columns(["prompt"])
         choices = self._log.select_columns(["admissible_actions", "action_index"])
         return concatenate_datasets([prompts, choices], axis=1), lambda rows: {"rows": rows}

@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallb
 
 from ..agents import ScoringAgent
 from ..logs import LogWriter
-from ..policy import PackedBatch, ScoringPolicy
+from ..policy import EpisodeBatch, PackedBatch, ScoringPolicy
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, Rollout, Runner, SeededEpisodes, minibatches, shaping_rewards
 from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, NotFiniteError, Observation, Transition
@@ -591,7 +591,7 @@ class GLAMTrainer(_PolicyTrainer):
         return self._rollout if self._queue else None
 
 
-def _pack(policy: ScoringPolicy, rollout: Rollout, indices: np.ndarray) -> PackedBatch:
+def _pack(policy: ScoringPolicy, rollout: Rollout, indices: np.ndarray) -> PackedBatch | EpisodeBatch:
     """Pack transitions of a rollout, given by their flat indices."""
     prompt_ids, action_set_ids = rollout.prompt_ids.reshape(-1)[indices], rollout.action_set_ids.reshape(-1)[indices]
     return policy.pack(

@@ -98,18 +98,16 @@ def _check_agreement(
             )
 
 
-def set_template(policy: ScoringPolicy, template: PromptTemplate | None, num_observations: int | None) -> None:
-    """Give the policy its template: the given one, its own, or GLAM's with the window asked for."""
-    own = policy.prompt_template
-    base = template or own
+def set_template(policy: ScoringPolicy, template: PromptTemplate | None, args: _PolicyTrainerConfig) -> None:
+    """Give the policy its template: the given one, its own, or GLAM's with the window (or none) asked for."""
+    base = template or policy.prompt_template
     if base is None:
-        policy.prompt_template = PromptTemplate(num_observations=num_observations or 3)
+        policy.prompt_template = PromptTemplate(None if args.append_only else args.num_observations or 3)
         return
-    if num_observations is not None and num_observations != base.num_observations:
+    asked = f"num_observations={args.num_observations}" if args.num_observations is not None else "append_only=True"
+    differs = args.num_observations not in (None, base.num_observations)
+    if differs or (args.append_only and not base.append_only):
         whose = "the given prompt_template" if template is not None else "the policy"
-        raise InvalidInputError(
-            f"args.num_observations={num_observations} differs from the window of {base.num_observations} of "
-            f"{whose}; leave one "
-            "of them out."
-        )
+        window = "which is append-only" if base.append_only else f"whose window is {base.num_observations}"
+        raise InvalidInputError(f"args.{asked} differs from {whose}, {window}; leave one of them out.")
     policy.prompt_template = base

@@ -69,6 +69,9 @@ class _PolicyTrainerConfig(_BaseConfig):
             and an update costs several times less.
         num_observations (`int`, *optional*):
             Window of the prompt. `None`: what the policy folder or the given template says, else 3.
+        append_only (`bool`, *optional*, defaults to `False`):
+            The prompt holds the whole episode and each step only appends to it, instead of a window. A causal model
+            then reads in each step only what is new. `False`: what the policy folder or the given template says.
         success_threshold (`float`, *optional*, defaults to `0.0`):
             An episode of an environment without `info["success"]` succeeds when its return exceeds this.
         eval_panel (`str`, *optional*):
@@ -148,6 +151,10 @@ class _PolicyTrainerConfig(_BaseConfig):
         default=None,
         metadata={"help": "Window of the prompt. Default: the policy folder's or the template's, else 3."},
     )
+    append_only: bool = field(
+        default=False,
+        metadata={"help": "Prompts of the whole episode instead of a window; a causal model reads only what is new."},
+    )
     success_threshold: float = field(
         default=0.0,
         metadata={"help": "Return above which an episode succeeds, for environments without info['success']."},
@@ -217,6 +224,11 @@ class _PolicyTrainerConfig(_BaseConfig):
         )
         self._check_positive("per_device_train_batch_size", "learning_rate", "env_timeout")
         self._check_at_least_zero("env_workers", "weight_decay", "max_grad_norm")
+        if self.append_only and self.num_observations is not None:
+            raise InvalidInputError(
+                f"append_only=True and num_observations={self.num_observations} are given; an append-only prompt "
+                "holds the whole episode and has no window: leave one of them out."
+            )
         if self.auto_find_batch_size:
             raise InvalidInputError(
                 "auto_find_batch_size=True changes the batch in the middle of a rollout; lower "
