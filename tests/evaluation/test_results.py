@@ -149,18 +149,25 @@ def test_references_are_played_once_for_tests_that_differ_in_words_only():
 def test_calibration_rule_of_unseen_actions_is_reported(tmp_path):
     name = tiny_t5(tmp_path)
     policy = ScoringPolicy.from_pretrained(name, calibration="prompts", temperature=4.0)
-    policy.calibrate(["The lamp is red."], ["press red", "press green"])
+    policy.calibrate(["The lamp is red."], ["press red", "press green", "walk", "wait", "sing a song"])
     scorer = Scorer(ScoringAgent(policy), modes=("sampled",), references=())
-    panel = Panel.from_env("ResultsLamp-v0", 2)
-    rules = [scorer.score(SuiteTest("lamp", ""), panel)["calibration"]]
-    num_prompts = scorer.agent.num_computed
-    rules.append(scorer.score(SuiteTest("lamp", ""), panel)["calibration"])
+    tests = {"lamp": "ResultsLamp-v0", "corridor": "ResultsCorridor-v0"}
+    panels = {test: Panel.from_env(env_id, 2) for test, env_id in tests.items()}
+
+    def rule(test):
+        return scorer.score(SuiteTest(test, ""), panels[test])["calibration"]
+
+    for test, panel in panels.items():
+        # As the command does first; it already computes the offsets that are missing.
+        scorer.check(SuiteTest(test, ""), panel)
+    unseen = f"prompts, offsets of {name} computed for unseen press blue"
+    assert [rule("lamp"), rule("corridor")] == [unseen, "prompts, offsets frozen in training"]
     # Nothing computed for one test is kept in memory for the next.
-    assert scorer.agent.num_computed == 2 * num_prompts
-    assert rules == [
-        f"prompts, offsets of {name} computed for unseen press blue",
-        "prompts, offsets frozen in training",
-    ]
+    counts = [scorer.agent.num_computed]
+    for _ in range(2):
+        assert rule("lamp") == unseen
+        counts.append(scorer.agent.num_computed)
+    assert counts[2] - counts[1] == counts[1] - counts[0] > 0
 
 
 def test_compare_pairs_the_same_episodes(tmp_path, capsys, saved_policy):

@@ -16,7 +16,7 @@ import gymnasium as gym
 from ..agents import Agent, BotAgent, RandomAgent, ScoringAgent
 from ..policy import PolicyConfig
 from ..rollout.runner import Sink
-from ..types import EpisodeKey, InvalidInputError
+from ..types import EpisodeKey, InvalidInputError, Transition
 from .evaluate import EvaluationResult, SuccessRate, evaluate_policy, make_runner, template_of
 from .panels import Panel
 from .results import score_entry
@@ -71,6 +71,9 @@ class Scorer:
         self.make_env = make_env
         self.make_sinks = make_sinks
         self._reference_scores: dict[tuple, SuccessRate] = {}
+        # Taken before anything is played: `check` and earlier tests add offsets to the policy's own.
+        config = self._calibrated_policy()
+        self._offsets_of_training = set() if config is None else set(config.calibration.offsets)
 
     def check(self, test: SuiteTest, panel: Panel) -> None:
         """
@@ -109,8 +112,8 @@ class Scorer:
         Returns:
             `dict[str, Any]`: the test's entry of `results.json`.
         """
-        known = self._calibrated_actions()
-        modes = {mode: self._play(self.agent, test, panel, mode) for mode in self.modes}
+        met = _ActionsMet()
+        modes = {mode: self._play(self.agent, test, panel, mode, [met]) for mode in self.modes}
         if isinstance(self.agent, ScoringAgent):
             # Another test has other prompts: what was computed for this one would only fill the memory.
             self.agent.forget()
@@ -119,10 +122,12 @@ class Scorer:
             env_kwargs=test.env_kwargs,
             references={agent.name: self._reference(agent, test, panel) for agent in self.references},
             published=test.published,
-            calibration=self._calibration_rule(known),
+            calibration=self._calibration_rule(met.actions),
         )
 
-    def _play(self, agent: Agent, test: SuiteTest, panel: Panel, mode: str) -> EvaluationResult:
+    def _play(
+        self, agent: Agent, test: SuiteTest, panel: Panel, mode: str, sinks: Sequence[Sink] = ()
+    ) -> EvaluationResult:
         return evaluate_policy(
             agent,
             panel,
@@ -133,7 +138,7 @@ class Scorer:
             env_kwargs=_env_kwargs(agent, test),
             make_env=self.make_env,
             confidence=self.confidence,
-            sinks=self.make_sinks(f"{test.name}, {agent.name}, {mode}", len(panel)),
+            sinks=[*self.make_sinks(f"{test.name}, {agent.name}, {mode}", len(panel)), *sinks],
         )
 
     def _reference(self, agent: Agent, test: SuiteTest, panel: Panel) -> SuccessRate:
@@ -147,17 +152,23 @@ class Scorer:
         config = self.agent.policy.policy_config if isinstance(self.agent, ScoringAgent) else None
         return config if config is not None and config.calibration.mode != "none" else None
 
-    def _calibrated_actions(self) -> set[str]:
-        config = self._calibrated_policy()
-        return set() if config is None else set(config.calibration.offsets)
-
-    def _calibration_rule(self, known: set[str]) -> str | None:
+    def _calibration_rule(self, actions: set[str]) -> str | None:
         config = self._calibrated_policy()
         if config is None:
             return None
-        if new := sorted(self._calibrated_actions() - known):
+        if new := sorted(actions - self._offsets_of_training):
             return f"{config.calibration.mode}, offsets of {config.base_model} computed for unseen {', '.join(new)}"
         return f"{config.calibration.mode}, offsets frozen in training"
+
+
+class _ActionsMet(Sink):
+    """The action strings that a policy had to choose among."""
+
+    def __init__(self) -> None:
+        self.actions: set[str] = set()
+
+    def on_transition(self, transition: Transition) -> None:
+        self.actions.update(transition.observation.admissible_actions)
 
 
 def _env_kwargs(agent: Agent, test: SuiteTest) -> dict[str, Any]:
