@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""`trl-glam demo` from its first line to its last, on a tiny model and few episodes: what it shows and what it keeps."""
+"""`trl-glam demo` from its first line to its last, on a tiny model and few episodes: what it shows, what it keeps."""
 
 import json
 import re
