@@ -146,12 +146,14 @@ def _enlarge(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def tiny_llama(folder: str | Path, *, tied: bool = False, max_positions: int = 512, seed: int = 0) -> str:
+def tiny_llama(
+    folder: str | Path, *, tied: bool = False, max_positions: int = 512, hidden_size: int = 32, seed: int = 0
+) -> str:
     """Rotary positions, grouped keys and values, a BOS, a padding token."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=340,
-        hidden_size=32,
+        hidden_size=hidden_size,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
