@@ -142,7 +142,7 @@ class ScoringAgent(Agent):
         rows: Sequence[tuple[str, tuple[str, ...]]],
         num_forwards: int | None = None,
         value_only: bool = False,
-        slots: Sequence[int] | None = None,
+        slots: Sequence[int | None] | None = None,
     ) -> list[tuple[np.ndarray, float]]:
         """
         Log-probabilities and value of prompts.
@@ -154,9 +154,9 @@ class ScoringAgent(Agent):
                 Exact number of forwards to issue, dummy ones included; as few as possible if not given.
             value_only (`bool`, *optional*, defaults to `False`):
                 Skip the scores; `rows` then have empty tuples of actions.
-            slots (`list[int]`, *optional*):
+            slots (`list[int | None]`, *optional*):
                 Slot in which each prompt's episode is played: what was read there is not read again, if the policy
-                shares prefixes.
+                shares prefixes. `None` for a prompt of none.
 
         Returns:
             `list[tuple[np.ndarray, float]]`: per row the float32 log-probabilities of shape `(num_admissible,)` and

@@ -149,6 +149,20 @@ def test_steps_with_a_cache_equal_whole_prompts(make_growing, name):
         assert_same(policy(batch), policy(policy.packer.pack(other, [ACTIONS])))
 
 
+def test_memory_that_nothing_was_written_to_does_no_harm(make_growing):
+    policy, cache = make_growing("llama", value_head="paper"), PrefixCache()
+    torch.use_deterministic_algorithms(True)  # fills uninitialized memory with NaN
+    try:
+        with torch.no_grad():
+            for step in range(3):
+                # The second text is far behind the first.
+                prompts, actions = [EPISODES[0][3 + step], EPISODES[1][step]], [SETS[3 + step], SETS[step]]
+                output = policy(policy.pack(prompts, actions, cache, [0, 1]))
+                assert_same(output, policy(policy.packer.pack(prompts, actions)))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_two_texts_of_one_slot_do_not_mix(make_growing):
     policy, cache = make_growing("llama"), PrefixCache()
     prompts, actions = [EPISODES[0][1], EPISODES[1][1], EPISODES[0][0]], [SETS[1], SETS[1], SETS[0]]

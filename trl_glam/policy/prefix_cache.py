@@ -156,7 +156,8 @@ class PrefixCache:
 
 def _resized(old: torch.Tensor | None, places: int, capacity: int, like: torch.Tensor) -> torch.Tensor:
     """`(places, heads, capacity, width)` with what the old one held."""
-    new = like.new_empty(places, like.shape[1], capacity, like.shape[3])
+    # Zeros: what is masked out is still multiplied, by 0, and memory as it comes may hold NaN.
+    new = like.new_zeros(places, like.shape[1], capacity, like.shape[3])
     if old is not None:
         kept = min(capacity, old.shape[2])
         new[: len(old), :, :kept] = old[:, :, :kept]

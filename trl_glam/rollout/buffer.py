@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""A rollout: one update's worth of transitions as arrays, and its cut into minibatches.
+"""A rollout: one update's worth of transitions as arrays. Its cut into minibatches is in `minibatches.py`.
 
 Rewards are scaled here, once; logs and metrics keep the raw ones. Prompts and action sets are stored once each and
 referred to by index.
@@ -163,44 +163,3 @@ class Rollout:
     def kept(self) -> np.ndarray:
         """Which steps are learned from, bool of shape `(T, N)`: all but those of dropped episodes."""
         return self.weights > 0
-
-
-def minibatches(
-    num_steps: int, num_envs: int, minibatch_size: int, *, seed: int, update: int, epoch: int, first_env: int = 0
-) -> list[np.ndarray]:
-    """
-    Cut a rollout into shuffled minibatches that each hold the same number of steps of every environment.
-
-    The order of an environment's steps depends on (seed, its global index, update, epoch) alone, so a minibatch holds
-    the same transitions however the environments are spread over processes.
-
-    Args:
-        num_steps (`int`):
-            T, steps per environment.
-        num_envs (`int`):
-            N, environments of this process.
-        minibatch_size (`int`):
-            Transitions of this process in a minibatch; a multiple of N whose quotient divides T.
-        seed (`int`):
-            Seed of the run.
-        update (`int`):
-            Number of the update.
-        epoch (`int`):
-            Pass over the rollout.
-        first_env (`int`, *optional*, defaults to `0`):
-            Global index of this process's first environment.
-
-    Returns:
-        `list[np.ndarray]`: flat indices `t * N + n` per minibatch, shape `(minibatch_size,)`, ordered by (step,
-        environment).
-    """
-    steps_each = minibatch_size // num_envs
-    orders = np.stack(
-        [
-            np.random.default_rng([seed, first_env + env, update, epoch]).permutation(num_steps)
-            for env in range(num_envs)
-        ],
-        axis=1,
-    )
-    flat = orders * num_envs + np.arange(num_envs)
-    return [flat[start : start + steps_each].reshape(-1) for start in range(0, num_steps, steps_each)]

@@ -144,6 +144,19 @@ class GLAMConfig(_PolicyTrainerConfig):
         """Optimizer steps per rollout, when none is dropped."""
         return self.num_ppo_epochs * (self.num_envs * self.rollout_steps // self.minibatch_size)
 
+    def check_episode_minibatches(self) -> None:
+        """Raise [`InvalidInputError`] unless a minibatch can hold all steps of some environments of every process."""
+        envs, remainder = divmod(self.minibatch_size, self.rollout_steps)
+        if remainder or envs == 0 or self.num_envs % envs or envs % self.world_size:
+            parts = [n for n in range(1, self.num_envs + 1) if self.num_envs % n == 0 and n % self.world_size == 0]
+            sizes = [n * self.rollout_steps for n in parts if (n * self.rollout_steps) % self.num_envs == 0]
+            raise InvalidInputError(
+                f"minibatch_size={self.minibatch_size} with an append-only prompt: a causal model reads an episode "
+                f"once for all its steps, so a minibatch holds all {self.rollout_steps} rollout_steps of some of the "
+                f"{self.num_envs} environments, equally many on each of {self.world_size} processes; choose one of "
+                f"{sizes}, or other num_envs and rollout_steps."
+            )
+
     def _derive_sizes(self, world_size: int) -> None:
         if self.num_envs % world_size:
             raise InvalidInputError(

@@ -29,7 +29,16 @@ from ..agents import ScoringAgent
 from ..logs import LogWriter
 from ..policy import EpisodeBatch, PackedBatch, ScoringPolicy
 from ..prompts import PromptTemplate
-from ..rollout import EpisodeCollector, Rollout, Runner, SeededEpisodes, minibatches, shaping_rewards
+from ..rollout import (
+    EpisodeCollector,
+    Rollout,
+    Runner,
+    SeededEpisodes,
+    episode_minibatches,
+    micro_batches,
+    minibatches,
+    shaping_rewards,
+)
 from ..types import EpisodeKey, EpisodeRecord, InvalidInputError, NotFiniteError, Observation, Transition
 from .callbacks import EnvironmentProgressCallback, UpdateBoundaryCallback
 from .checkpoint_state import write_atomically
@@ -128,6 +137,8 @@ class GLAMTrainer(_PolicyTrainer):
             quantization_config,
             optimizers,
         )
+        if self.policy.shares_prefixes:
+            args.check_episode_minibatches()
         self._potential = potential
         self._num_envs = args.num_envs // args.world_size
         self._first_env = args.process_index * self._num_envs
@@ -279,7 +290,7 @@ class GLAMTrainer(_PolicyTrainer):
         """Take the steps of a rollout; again, when every episode in it was dropped on all processes."""
         kept = 0.0
         while kept == 0:
-            steps = [self._runner.step() for _ in range(self.args.rollout_steps)]
+            steps = [self._step() for _ in range(self.args.rollout_steps)]
             self.env_steps += self.args.rollout_steps * self.args.num_envs
             rollout = Rollout.from_transitions(steps, self.args.reward_scale)
             if self._potential is not None:
@@ -293,6 +304,15 @@ class GLAMTrainer(_PolicyTrainer):
         return rollout, steps
 
     def _log_probes(self) -> None:
+    def _step(self) -> list[Transition]:
+        transitions = self._runner.step()
+        if self.policy.shares_prefixes and self.args.bootstrap_truncated:
+            # Now, while what the slot has read of the episode is at hand; `_value_the_ends` finds it remembered.
+            ends = [one.final_observation for one in transitions if one.truncated]
+            rows, slots = [(o.prompt, ()) for o in ends], [o.slot for o in ends]
+            self._agent.evaluate(rows, self._agent.lockstep_forwards, value_only=True, slots=slots)
+        return transitions
+
         """Log what the policy would do on the probe prompts; all processes forward, as often."""
         if not self._probes:
             return
@@ -315,9 +335,9 @@ class GLAMTrainer(_PolicyTrainer):
         if self.args.world_size > 1:
             mine = torch.tensor(-(-len(rows) // self._agent.batch_size), device=self.args.device)
             num_forwards = int(self.accelerator.gather(mine[None]).max().item())
-        values = np.array(
-            [value for _, value in self._agent.evaluate(rows, num_forwards, value_only=True)], dtype=np.float32
-        )
+        slots = [None] * len(truncated) + [o.slot for o in current]
+        results = self._agent.evaluate(rows, num_forwards, value_only=True, slots=slots)
+        values = np.array([value for _, value in results], dtype=np.float32)
         for (t, n, _), value in zip(truncated, values, strict=False):
             rollout.terminal_values[t, n] = value
         rollout.finish(values[len(truncated) :], self.args.gamma, self.args.gae_lambda)
@@ -326,7 +346,8 @@ class GLAMTrainer(_PolicyTrainer):
     def _reference_log_probs(self, rollout: Rollout) -> np.ndarray:
         """Log-probabilities of the policy before training, shape `(T, N, A)`."""
         flat = np.full((rollout.actions.size, rollout.log_probs.shape[-1]), -np.inf, dtype=np.float32)
-        for indices in np.array_split(np.arange(len(flat)), -(-len(flat) // self._agent.batch_size)):
+        num_parts = -(-len(flat) // self._agent.batch_size)
+        for indices in micro_batches(rollout, np.arange(len(flat)), num_parts, self.policy.shares_prefixes):
             packed = _pack(self.policy, rollout, indices).to(self.args.device)
             with self.accelerator.autocast():
                 output = self.policy(packed, lm=self._reference_lm)
@@ -384,10 +405,11 @@ class GLAMTrainer(_PolicyTrainer):
     def _fill_queue(self) -> None:
         """Cut the rollout into the micro-batches of all passes."""
         args, (num_steps, num_envs) = self.args, self._rollout.shape
-        prompt_ids = self._rollout.prompt_ids.reshape(-1)
-        lengths = np.array([len(prompt) for prompt in self._rollout.prompts])[prompt_ids]
+        # The unit of shuffling is what is computed as one: a transition, or an episode's part of the rollout.
+        by_episode = self.policy.shares_prefixes
+        cut = episode_minibatches if by_episode else minibatches
         for epoch in range(args.num_ppo_epochs):
-            for minibatch in minibatches(
+            for minibatch in cut(
                 num_steps,
                 num_envs,
                 args.minibatch_size // args.world_size,
@@ -396,10 +418,9 @@ class GLAMTrainer(_PolicyTrainer):
                 epoch=epoch,
                 first_env=self._first_env,
             ):
-                # Inside an optimizer step the order is free: equal prompts, and prompts of like length, share a
-                # forward.
-                order = np.lexsort((prompt_ids[minibatch], lengths[minibatch]))
-                self._queue.extend(np.split(minibatch[order], args.gradient_accumulation_steps))
+                # Inside an optimizer step the order is free.
+                parts = micro_batches(self._rollout, minibatch, args.gradient_accumulation_steps, by_episode)
+                self._queue.extend(parts)
 
     def _make_inputs(self, indices: np.ndarray) -> dict[str, Any]:
         rollout, packed = self._rollout, _pack(self.policy, self._rollout, indices)
@@ -413,13 +434,15 @@ class GLAMTrainer(_PolicyTrainer):
         self._micro_batches.append(indices)
         reference = None if rollout.reference_log_probs is None else rollout.reference_log_probs[..., :num_actions]
         batch = PPOBatch(
+        # Micro-batches hold different numbers of transitions; the mean over the optimizer step weighs all alike.
+        share = len(indices) * self.args.gradient_accumulation_steps * self.args.world_size / self.args.minibatch_size
             actions=tensor(rollout.actions),
             old_log_probs=tensor(rollout.log_probs[..., :num_actions]),
             old_values=tensor(rollout.values),
             advantages=tensor(rollout.advantages),
             returns=tensor(rollout.returns),
             reference_log_probs=tensor(reference),
-            weights=tensor(rollout.weights),
+            weights=tensor(rollout.weights * np.float32(share)),
         )
         return {"packed": packed.to(self.args.device), "batch": batch}
 
