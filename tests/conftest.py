@@ -1,5 +1,6 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""What every test shares: one thread a process, no usage ping, no Hub, and the real models of the package index."""
+"""What every test shares: one thread a process, no usage ping, no Hub, a datasets cache of its own, and the real
+models of the package index."""
 
 import os
 
@@ -13,6 +14,14 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 import pytest  # noqa: E402
 
 from trl_glam.local_models import resolve_model  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def datasets_cache(tmp_path_factory):
+    """`load_dataset` copies what it reads: not into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,6 @@ from trl_glam.logs import collect_log, load_log
 LEVEL = "BabyAI-Text/GoToObjS4-v0"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def datasets_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
-        yield
-
-
 @pytest.fixture(scope="module")
 def log(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("log")

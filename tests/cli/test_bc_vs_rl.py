@@ -18,13 +18,6 @@ from trl_glam.logs import collect_log, load_log
 from trl_glam.report.comparison import CLONES, POLICIES
 
 
-@pytest.fixture(scope="module", autouse=True)
-def datasets_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
-        yield
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A recipe and its finished output."""

@@ -2,7 +2,6 @@
 """Episodes made by hand, so that the writer and the reader are tested without an environment."""
 
 import numpy as np
-import pytest
 
 from trl_glam.prompts import History, PromptTemplate
 from trl_glam.types import Decision, EpisodeKey, EpisodeRecord, Observation, Transition
@@ -61,9 +60,3 @@ def write_episode(writer, transitions):
     for transition in transitions:
         writer.on_transition(transition)
     writer.on_episode_end(make_record(transitions))
-
-
-@pytest.fixture(autouse=True)
-def datasets_cache(tmp_path_factory, monkeypatch):
-    """`load_dataset` copies what it reads: not into the user's cache."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))

@@ -33,14 +33,6 @@ class LampExpert(Agent):
         return [Decision(index) for index in colours]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def datasets_cache(tmp_path_factory):
-    """`load_dataset` copies what it reads: not into the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
-        yield
-
-
 @pytest.fixture(scope="module")
 def t5(tmp_path_factory) -> str:
     return tiny_t5(tmp_path_factory.mktemp("t5"))
