@@ -89,8 +89,10 @@ class ScoringAgent(Agent):
             that share parameters (ZeRO-3, FSDP) must.
 
     Attributes:
-        num_asked (`int`), num_computed (`int`), num_tokens (`int`):
-            Prompts asked for and computed so far, and the tokens of those that were computed.
+        num_asked (`int`), num_computed (`int`):
+            Prompts asked for and computed so far.
+        num_tokens (`int`), num_computed_tokens (`int`):
+            Tokens read for them, and those that passed through the model, padding included.
     """
 
     name = "policy"
@@ -109,6 +111,7 @@ class ScoringAgent(Agent):
         self.num_computed = 0
         self.num_asked = 0
         self.num_tokens = 0
+        self.num_computed_tokens = 0
         # Keys and values of what each slot has read; used if the policy shares prefixes.
         self.prefixes = PrefixCache()
         self._known: dict[tuple[str, tuple[str, ...]], tuple[np.ndarray, float]] = {}
@@ -178,6 +181,7 @@ class ScoringAgent(Agent):
             prompts, actions = [prompt for prompt, _ in batch], [list(actions) for _, actions in batch]
             packed = self.policy.pack(prompts, actions, cache, [slot_of.get(row) for row in batch])
             self.num_tokens += packed.useful_tokens
+            self.num_computed_tokens += self.policy.computed_tokens(packed)
             output = self.model(packed.to(self.policy.device), value_only=value_only)
             values = output.values.cpu().tolist()
             if value_only:

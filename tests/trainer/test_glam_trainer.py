@@ -133,7 +133,7 @@ def gradients(trainer):
 
 def test_accumulating_micro_batches_gives_the_gradient_of_the_whole(t5, tmp_path):
     grads = []
-    for micro in (16, 4):
+    for micro in (16, 2):  # one micro-batch of 16, eight of 2
         grabbed = {}
 
         class Grab(TrainerCallback):
@@ -208,10 +208,14 @@ def test_logs_carry_what_a_user_looks_for(t5, tmp_path):
     trainer = make_trainer(t5, tmp_path, env=LampEnv)
     trainer.train()
     row = trainer.state.log_history[1]
-    names = "success_rate return length episodes steps_per_second success_rate/red"
+    names = "success_rate return length episodes steps_per_second success_rate/red share_computed tokens_per_step"
     assert {f"rollout/{name}" for name in names.split()} <= row.keys()
-    names = "policy_loss value_loss entropy approx_kl clipfrac explained_variance steps_per_second"
+    names = "policy_loss value_loss entropy approx_kl clipfrac explained_variance steps_per_second tokens_per_step"
     assert {f"ppo/{name}" for name in names.split()} <= row.keys()
+    # Three lamps: three prompts of equal length a rollout, and three in each of the four micro-batches.
+    assert row["rollout/share_computed"] < 0.4 and row["ppo/share_computed"] == pytest.approx(3 / 16, abs=0.07)
+    assert 0.9 < row["rollout/useful_tokens"] <= 1 and 0.9 < row["ppo/useful_tokens"] <= 1
+    assert row["ppo/tokens_per_step"] < trainer.policy.pack(["The lamp is red."], [["press red"]]).useful_tokens * 4
     assert {"loss", "grad_norm", "learning_rate", "env_steps"} <= row.keys()
     assert [row["env_steps"] for row in trainer.state.log_history if "loss" in row] == [32, 64]
 

@@ -7,11 +7,9 @@ instead of a hundred prompt tokens through every layer. Causal models have no su
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-
-from .packing import PackedBatch
 
 
 class EncoderCache:
@@ -35,32 +33,34 @@ class EncoderCache:
 
     @torch.no_grad()
     def encode(
-        self, batch: PackedBatch, encoder: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
-    ) -> torch.Tensor:
+        self,
+        ids: torch.Tensor,
+        lengths: Sequence[int],
+        encoder: Callable[[Sequence[torch.Tensor]], Sequence[torch.Tensor]],
+    ) -> list[torch.Tensor]:
         """
-        States of a batch's prompts.
+        States of prompts.
 
         Args:
-            batch ([`PackedBatch`]):
-                R prompts, padded on the right to P tokens.
-            encoder (`Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]`):
-                Ids and mask of shape `(n, P)` -> states of shape `(n, P, d)`; called with the prompts that are new.
+            ids (`torch.Tensor` of shape `(T,)`):
+                Token ids of R prompts, one behind the other.
+            lengths (`list[int]`):
+                Tokens of each; T in all.
+            encoder (`Callable[[list[torch.Tensor]], list[torch.Tensor]]`):
+                Ids of prompts -> their states, each of shape `(length, d)`; called with the prompts that are new.
 
         Returns:
-            `torch.Tensor` of shape `(R, P, d)`: zeros on padding.
+            `list[torch.Tensor]`: R states of shape `(length, d)`.
         """
-        rows = batch.prompt_ids.tolist()
-        keys = [tuple(row[:length]) for row, length in zip(rows, batch.lengths, strict=True)]
+        rows = ids.split(list(lengths))
+        keys = [tuple(row.tolist()) for row in rows]
         new = [i for i, key in enumerate(keys) if key not in self._states]
         if new:
             if self._bytes > self.max_bytes:
                 self.clear()
                 new = list(range(len(keys)))
-            width = batch.lengths[new[-1]]
-            ids, mask = batch.prompt_ids[new, :width], batch.prompt_mask[new, :width]
-            states = encoder(ids, None if bool(mask.all()) else mask)
-            for i, state in zip(new, states, strict=True):
-                # A copy, or the padding of the whole batch would be kept alive.
-                self._states[keys[i]] = state[: batch.lengths[i]].clone()
+            for i, state in zip(new, encoder([rows[i] for i in new]), strict=True):
+                # A copy, or the states of the whole batch would be kept alive.
+                self._states[keys[i]] = state.clone()
                 self._bytes += self._states[keys[i]].nbytes
-        return torch.nn.utils.rnn.pad_sequence([self._states[key] for key in keys], batch_first=True)
+        return [self._states[key] for key in keys]

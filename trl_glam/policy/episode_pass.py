@@ -83,7 +83,23 @@ def run(
     return (torch.cat(scores)[back] if with_actions else None), torch.cat(states)[back]
 
 
+def computed_tokens(lm: PreTrainedModel, batch: EpisodeBatch) -> int:
+    """Tokens that pass through the model for a batch, padding included."""
+    total = 0
+    for texts, chunk in _groups(lm, batch, None):
+        for columns, decisions in _chunks(batch, texts, chunk):
+            width = _columns_of_decisions(batch, texts, decisions)[0].shape[1]
+            total += len(texts) * (columns.stop - columns.start + width)
+    return total
+
+
 def _read(lm: PreTrainedModel, batch: EpisodeBatch, chunk: int | None) -> Iterator[_Reading]:
+    for texts, limit in _groups(lm, batch, chunk):
+        yield from _read_group(lm, batch, texts, limit)
+
+
+def _groups(lm: PreTrainedModel, batch: EpisodeBatch, chunk: int | None) -> list[tuple[range, int]]:
+    """Texts that are read side by side, and how many tokens of each pass at once."""
     device = batch.text_ids.device.type
     tokens = TOKENS_PER_GROUP.get(device, TOKENS_PER_GROUP["cuda"])
     chunk = chunk or TOKENS_PER_CHUNK.get(device, TOKENS_PER_CHUNK["cuda"])
@@ -93,8 +109,20 @@ def _read(lm: PreTrainedModel, batch: EpisodeBatch, chunk: int | None) -> Iterat
     elif lm.training and lm.is_activation_checkpointing:
         # A layer that is computed again in the backward pass takes no keys and values from outside.
         chunk = _NO_LIMIT
-    for texts in batch.groups(tokens):
-        yield from _read_group(lm, batch, texts, chunk)
+    return [(texts, chunk) for texts in batch.groups(tokens)]
+
+
+def _chunks(batch: EpisodeBatch, texts: range, chunk: int) -> list[tuple[slice, list[int]]]:
+    """Columns of some texts that pass at once, and the decisions that stand in them; at least one chunk."""
+    width = max(batch.lengths[texts.start : texts.stop])
+    num_chunks = max(1, -(-width // chunk))
+    size = -(-width // num_chunks)
+    decisions: list[list[int]] = [[] for _ in range(num_chunks)]
+    for m, end in enumerate(batch.ends.tolist()):
+        if batch.text_of[m] in texts:
+            root = end - 1 - batch.stored[batch.text_of[m]]
+            decisions[min(max(root // size, 0), num_chunks - 1) if size else 0].append(m)
+    return [(slice(i * size, min((i + 1) * size, width)), some) for i, some in enumerate(decisions)]
 
 
 def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: int) -> Iterator[_Reading]:
@@ -108,19 +136,11 @@ def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: i
     kept = torch.arange(0 if past is None else max(stored), device=device).expand(len(texts), -1)
     key_positions = torch.where(kept < starts, kept, _NO_LIMIT)
 
-    width = max(lengths)
-    num_chunks = max(1, -(-width // chunk))
-    size = -(-width // num_chunks)
-    ends = batch.ends.tolist()
-    parts: list[list[int]] = [[] for _ in range(num_chunks)]
-    for m in np.flatnonzero((np.array(batch.text_of) >= texts.start) & (np.array(batch.text_of) < texts.stop)):
-        root = ends[m] - 1 - batch.stored[batch.text_of[m]]
-        parts[min(max(root // size, 0), num_chunks - 1) if size else 0].append(int(m))
+    chunks = _chunks(batch, texts, chunk)
     # A single chunk that nobody reads on from needs no cache.
-    if past is None and (num_chunks > 1 or batch.cache is not None):
+    if past is None and (len(chunks) > 1 or batch.cache is not None):
         past = DynamicCache()
-    for number, decisions in enumerate(parts):
-        columns = slice(number * size, min((number + 1) * size, width))
+    for columns, decisions in chunks:
         index = torch.arange(columns.start, columns.stop, device=device)
         positions = torch.where(index < ends_here, starts + index, _NO_LIMIT)
         key_positions = torch.cat([key_positions, positions], 1)

@@ -73,6 +73,13 @@ def run(
     return (torch.cat(scores) if with_actions else None), torch.cat(states)
 
 
+def computed_tokens(lm: PreTrainedModel, batch: PackedBatch | EpisodeBatch) -> int:
+    """Tokens that pass through the model for a batch, padding included; more in a model that reads plain rows."""
+    if isinstance(batch, EpisodeBatch):
+        return episode_pass.computed_tokens(lm, batch)
+    return sum(group.total_tokens for group in batch.split(_group_size(batch.prompt_ids.device)))
+
+
 def _group_size(device: torch.device) -> int:
     # Processes that share a layer's parameters must call it equally often, so there all rows form one group.
     return 2**31 if parameters_are_sharded() else TOKENS_PER_GROUP.get(device.type, TOKENS_PER_GROUP["cuda"])

@@ -216,6 +216,10 @@ class ScoringPolicy(PreTrainedModel):
         logits = None if scores is None else policy_logits(scores, batch, temperature)
         return PolicyOutput(logits=logits, mask=batch.action_mask, values=values)
 
+    def computed_tokens(self, batch: PackedBatch | EpisodeBatch) -> int:
+        """Tokens that pass through the language model for a batch, padding included."""
+        return packed_pass.computed_tokens(base_of(self.lm), batch)
+
     def score_rows(
         self,
         batch: PackedBatch | EpisodeBatch,

@@ -303,7 +303,6 @@ class GLAMTrainer(_PolicyTrainer):
         rollout.weights *= np.float32(total / kept)
         return rollout, steps
 
-    def _log_probes(self) -> None:
     def _step(self) -> list[Transition]:
         transitions = self._runner.step()
         if self.policy.shares_prefixes and self.args.bootstrap_truncated:
@@ -313,6 +312,7 @@ class GLAMTrainer(_PolicyTrainer):
             self._agent.evaluate(rows, self._agent.lockstep_forwards, value_only=True, slots=slots)
         return transitions
 
+    def _log_probes(self) -> None:
         """Log what the policy would do on the probe prompts; all processes forward, as often."""
         if not self._probes:
             return
@@ -369,13 +369,18 @@ class GLAMTrainer(_PolicyTrainer):
         records = gather_episodes(self.accelerator, self._finished.take(), ended_at)
         self._recent.extend(record.success for record in records)
         success_reported = any_process(self.accelerator, self._runner.has_success_info)
-        computed, asked = sum_over_processes(self.accelerator, [self._agent.num_computed, self._agent.num_asked])
+        agent = self._agent
+        counts = [agent.num_computed, agent.num_asked, agent.num_tokens, agent.num_computed_tokens]
+        computed, asked, tokens, computed_tokens = sum_over_processes(self.accelerator, counts)
+        agent.num_computed = agent.num_asked = agent.num_tokens = agent.num_computed_tokens = 0
         kept = rollout.kept
         explained = explained_variance(self.accelerator, rollout.returns[kept], rollout.values[kept])
         metrics = {
             **episode_metrics(records, self._recent, success_reported),
             "rollout/steps_per_second": rollout.actions.size * self.args.world_size / seconds,
             "rollout/share_computed": computed / max(asked, 1),
+            "rollout/tokens_per_step": tokens / (rollout.actions.size * self.args.world_size),
+            "rollout/useful_tokens": tokens / max(computed_tokens, 1),
             "ppo/explained_variance": explained,
         }
         if self.args.on_environment_error == "drop":
@@ -384,7 +389,6 @@ class GLAMTrainer(_PolicyTrainer):
         if self._goals is not None:
             self._goals.update(records)
             metrics |= self._goals.metrics()
-        self._agent.num_computed = self._agent.num_asked = 0
         for key, value in metrics.items():
             # Not averaged over several rollouts between two logs: the last one counts.
             self._metrics[key] = [value]
@@ -433,16 +437,19 @@ class GLAMTrainer(_PolicyTrainer):
         self._useful_tokens = packed.useful_tokens
         self._micro_batches.append(indices)
         reference = None if rollout.reference_log_probs is None else rollout.reference_log_probs[..., :num_actions]
-        batch = PPOBatch(
         # Micro-batches hold different numbers of transitions; the mean over the optimizer step weighs all alike.
-        share = len(indices) * self.args.gradient_accumulation_steps * self.args.world_size / self.args.minibatch_size
+        each = self.args.gradient_accumulation_steps * self.args.world_size / self.args.minibatch_size
+        self._metrics["ppo/share_computed"].append(packed.num_rows * each)
+        self._metrics["ppo/tokens_per_step"].append(packed.useful_tokens * each)
+        self._metrics["ppo/useful_tokens"].append(packed.useful_tokens / self.policy.computed_tokens(packed))
+        batch = PPOBatch(
             actions=tensor(rollout.actions),
             old_log_probs=tensor(rollout.log_probs[..., :num_actions]),
             old_values=tensor(rollout.values),
             advantages=tensor(rollout.advantages),
             returns=tensor(rollout.returns),
             reference_log_probs=tensor(reference),
-            weights=tensor(rollout.weights * np.float32(share)),
+            weights=tensor(rollout.weights * np.float32(len(indices) * each)),
         )
         return {"packed": packed.to(self.args.device), "batch": batch}
 

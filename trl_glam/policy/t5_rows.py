@@ -1,0 +1,114 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""T5's stacks over prompts of different lengths without padding, for processors.
+
+All prompts' tokens stand in one row behind each other, `(T, d)`: projections, norms, feed-forward layers do not know
+where a prompt ends and compute no padding. Only attention is taken prompt by prompt, which then needs no mask, and
+as plain products: PyTorch's fused kernel for processors takes twice their time in bfloat16 and gives the position bias
+no gradient. Every parameter is read through its own module, so adapters work. Left out: accelerators, where many small
+products cost more than padding; umT5, whose layers have a bias each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from .._compat import parameters_are_sharded
+
+
+def is_usable(lm: PreTrainedModel, device: torch.device) -> bool:
+    """Whether the stacks may be called layer by layer, and it pays."""
+    # Sharded parameters are whole only inside their block's forward, which also recomputes activations if asked to.
+    recomputes = lm.encoder.gradient_checkpointing and lm.training
+    return device.type == "cpu" and lm.config.model_type != "umt5" and not (recomputes or parameters_are_sharded())
+
+
+def encode(lm: PreTrainedModel, ids: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """
+    The encoder's last hidden state.
+
+    Args:
+        lm ([`~transformers.PreTrainedModel`]):
+            A T5 or mT5 model.
+        ids (`torch.Tensor` of shape `(T,)`):
+            Token ids of the prompts, one behind the other.
+        lengths (`list[int]`):
+            Tokens of each prompt; T in all.
+
+    Returns:
+        `torch.Tensor` of shape `(T, d)`.
+    """
+    encoder = lm.encoder
+    hidden = encoder.embed_tokens(ids)
+    biases: list[torch.Tensor] = []
+    for block in encoder.block:
+        layer = block.layer[0]
+        attention = layer.SelfAttention
+        normed = layer.layer_norm(hidden)
+        query, key, value = attention.q(normed), attention.k(normed), attention.v(normed)
+        if not biases:
+            # The bias is one of distances, so a shorter prompt's is the corner of the longest one's.
+            longest = attention.compute_bias(max(lengths), max(lengths))[0].to(query.dtype)
+            corners = {n: longest[:, :n, :n].contiguous() for n in dict.fromkeys(lengths)}
+            biases = [corners[n] for n in lengths]
+        rows = zip(*(_heads(x, attention.n_heads).split(lengths, 1) for x in (query, key, value)), strict=True)
+        attended = [_attend(q, k, v, bias) for (q, k, v), bias in zip(rows, biases, strict=True)]
+        hidden = hidden + attention.o(torch.cat([x.transpose(0, 1) for x in attended]).flatten(1))
+        hidden = block.layer[-1](hidden)
+    return encoder.final_layer_norm(hidden)
+
+
+def decode(
+    lm: PreTrainedModel, ids: torch.Tensor, allowed: torch.Tensor, encoded: torch.Tensor, lengths: Sequence[int]
+) -> torch.Tensor:
+    """
+    The decoder's last hidden state.
+
+    Args:
+        lm ([`~transformers.PreTrainedModel`]):
+            A T5 or mT5 model.
+        ids (`torch.Tensor` of shape `(R, D)`):
+            Decoder token ids, as many for every prompt.
+        allowed (`torch.Tensor` of shape `(R, D, D)` or `(1, D, D)`):
+            bool, which decoder positions attend to which.
+        encoded (`torch.Tensor` of shape `(T, d)`):
+            Output of [`encode`].
+        lengths (`list[int]`):
+            Tokens of each of the R prompts.
+
+    Returns:
+        `torch.Tensor` of shape `(R, D, d)`.
+    """
+    decoder = lm.decoder
+    hidden = decoder.embed_tokens(ids)
+    bias = decoder.block[0].layer[0].SelfAttention.compute_bias(ids.shape[1], ids.shape[1])
+    # An additive mask: a bool mask is silently wrong under eager attention. Autocast would round it in every layer.
+    if torch.is_autocast_enabled("cpu"):
+        bias = bias.to(torch.get_autocast_dtype("cpu"))
+    bias = torch.where(allowed[:, None], bias, torch.finfo(bias.dtype).min)
+    bias = bias.expand(len(ids), -1, -1, -1).contiguous()
+    for block in decoder.block:
+        hidden = block.layer[0](hidden, position_bias=bias)[0]
+        layer = block.layer[1]
+        attention = layer.EncDecAttention
+        query, key, value = attention.q(layer.layer_norm(hidden)), attention.k(encoded), attention.v(encoded)
+        queries = query.unflatten(-1, (attention.n_heads, -1)).transpose(1, 2).unbind()
+        keys, values = (_heads(x, attention.n_heads).split(lengths, 1) for x in (key, value))
+        attended = [_attend(q, k, v) for q, k, v in zip(queries, keys, values, strict=True)]
+        hidden = hidden + attention.o(torch.stack([x.transpose(0, 1) for x in attended]).flatten(2))
+        hidden = block.layer[-1](hidden)
+    return decoder.final_layer_norm(hidden)
+
+
+def _heads(states: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """`(T, heads * width)` -> `(heads, T, width)`, a view."""
+    return states.unflatten(-1, (num_heads, -1)).transpose(0, 1)
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None = None):
+    """Attention of one prompt, `(heads, queries, width)`; T5 does not scale the products."""
+    keys = key.transpose(1, 2)
+    scores = torch.bmm(query, keys) if bias is None else torch.baddbmm(bias, query, keys)
+    return torch.bmm(scores.softmax(-1), value)
