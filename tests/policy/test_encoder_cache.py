@@ -20,7 +20,10 @@ def folder(tmp_path):
 def count_encoded(policy):
     """Counts the prompts that pass through the encoder."""
     counted = []
-    policy.lm.encoder.block[0].register_forward_hook(lambda module, args, output: counted.append(len(args[0])))
+    # Every prompt has one end token, padded or not.
+    end = policy.tokenizer.eos_token_id
+    embedding = policy.lm.encoder.embed_tokens
+    embedding.register_forward_hook(lambda module, args, output: counted.append(int((args[0] == end).sum())))
     return counted
 
 
