@@ -10,7 +10,7 @@ import torch
 from tests.policy.conftest import MODELS
 from tests.policy.plain import plain_scores
 from tests.tiny_models import ACTIONS, PROMPTS
-from trl_glam.policy import packed_pass
+from trl_glam.policy import ScoringPolicy, packed_pass
 
 
 RAGGED = [
@@ -200,13 +200,27 @@ def test_gradient_checkpointing_changes_nothing(make_policy, name):
         assert_close(q.grad, p.grad), key
 
 
-def check_real_model(policy, tolerance: float) -> None:
-    prompts = [PROMPTS[0], PROMPTS[2]]
-    out = policy.score(prompts, [ACTIONS] * 2)
-    for i, prompt in enumerate(prompts):
+def check_real_scores(policy, prompts: list[str], tolerance: float) -> None:
+    out = policy.score(prompts, [ACTIONS] * len(prompts))
+    for row, prompt in zip(out.logits, prompts, strict=True):
         with torch.no_grad():
             expected, _ = plain_scores(policy.lm, policy.tokenizer, prompt, ACTIONS, "sum")
-        assert (out.logits[i] - expected).abs().max() <= tolerance
+        assert (row - expected).abs().max() <= tolerance
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("fixture", ["real_t5", "real_causal"])
+def test_real_models_score_like_teacher_forcing(fixture, request):
+    policy = ScoringPolicy.from_pretrained(request.getfixturevalue(fixture))
+    check_real_scores(policy, PROMPTS[3:], tolerance=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fixture", ["real_t5", "real_causal"])
+def test_real_models_equal_teacher_forcing(fixture, request):
+    policy = ScoringPolicy.from_pretrained(request.getfixturevalue(fixture))
+    prompts = [PROMPTS[0], PROMPTS[2]]
+    check_real_scores(policy, prompts, tolerance=1e-4)
     policy.train()
     policy(policy.pack(prompts, [ACTIONS] * 2)).logits.log_softmax(-1)[:, 0].sum().backward()
     packed = {key: p.grad for key, p in policy.lm.named_parameters()}
@@ -217,11 +231,3 @@ def check_real_model(policy, tolerance: float) -> None:
     loss.backward()
     for key, parameter in policy.lm.named_parameters():
         assert (packed[key] - parameter.grad).norm() <= 1e-4 * parameter.grad.norm(), key
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fixture", ["real_t5", "real_causal"])
-def test_real_models_equal_teacher_forcing(fixture, request):
-    from trl_glam.policy import ScoringPolicy
-
-    check_real_model(ScoringPolicy.from_pretrained(request.getfixturevalue(fixture)), tolerance=1e-4)
