@@ -1,6 +1,7 @@
 # Every target sets up what it needs in .venv and skips what is done.
 #   make demo         train a real model by PPO on BabyAI-Text and show what it learned
 #   make test         all tests that are not slow    make test-slow   the slow ones (real models, minutes each)
+#   make test-faults  kill -9 at random moments, resumed and compared (a quarter of an hour of one core)
 #   make quality      ruff and mypy                  make format      let ruff rewrite
 #   make bench        speed, JSON in outputs/bench   make docs          the documentation site, in site/
 # Another environment, whose torch is kept: make demo VENV=/path/to/environment
@@ -16,7 +17,7 @@ DOCS_STAMP = $(VENV)/.trl-glam-docs
 # Two cores and several processes: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
 
-.PHONY: demo test test-slow quality format bench docs install install-dev clean
+.PHONY: demo test test-slow test-faults quality format bench docs install install-dev clean
 
 demo: $(RUN_STAMP)
 	$(PY) -m trl_glam demo
@@ -26,6 +27,9 @@ test: $(DEV_STAMP)
 
 test-slow: $(DEV_STAMP)
 	$(TEST_ENV) $(PY) -m pytest -q -m slow
+
+test-faults: $(DEV_STAMP)
+	$(TEST_ENV) $(PY) -m pytest -q -m faults -s tests/faults
 
 quality: $(DEV_STAMP)
 	$(PY) -m ruff check .

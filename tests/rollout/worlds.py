@@ -119,18 +119,20 @@ def make_forgetful(key: EpisodeKey) -> gym.Env:
 
 
 class UnseededCorridor(CorridorEnv):
-    """Says at every reset how often it has been visited: it does not replay."""
-
-    visits = 0
+    """Says something else at every reset: it does not replay."""
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        UnseededCorridor.visits += 1
-        self.visit = UnseededCorridor.visits
+        self.weather = os.urandom(8).hex()
         return super().reset(seed=seed, options=options)
 
     def _obs(self) -> dict[str, str]:
-        return {**super()._obs(), "text": f"{super()._obs()['text']}, visit {self.visit}"}
+        return {**super()._obs(), "text": f"{super()._obs()['text']}, weather {self.weather}"}
 
 
 def make_unseeded(key: EpisodeKey) -> gym.Env:
     return UnseededCorridor()
+
+
+def make_fault_beside_unseeded(key: EpisodeKey) -> gym.Env:
+    """Slot 0's first episode kills its process; everything else does not replay."""
+    return FaultyCorridor("die") if key.slot == 0 and key.number == 0 else UnseededCorridor()

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 
@@ -63,6 +64,7 @@ class Watchdog:
             [`Hang`]: when it took longer than it may.
         """
         if self._thread is None:
+            _hear_interrupts()
             self._thread = threading.Thread(target=self._watch, name="trl_glam-watchdog", daemon=True)
             self._thread.start()
         with self._lock:
@@ -105,7 +107,28 @@ class Watchdog:
                     _end_process(message())
 
 
+# Interrupts that watchdogs have sent and that have not arrived yet.
+_under_way: list[bool] = []
+
+
+def _hear_interrupts() -> None:
+    """
+    A run that a script starts in the background ignores SIGINT, and a watchdog's would be lost there too: it is heard,
+    all others stay ignored.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _on_interrupt)
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> None:
+    if _under_way:
+        _under_way.clear()
+        raise KeyboardInterrupt
+
+
 def _interrupt_main() -> None:
+    _under_way.append(True)
     if sys.platform == "win32":
         _thread.interrupt_main()
     else:
