@@ -16,6 +16,7 @@ from trl import ModelConfig
 from ..logs import InteractionLog, load_log
 from ..logs.dataset import find_shards
 from ..trainer import BCConfig, BCTrainer
+from ..trainer.sharding import num_parameters
 from ..types import InvalidInputError
 from .recipe import model_arguments, parse_recipe, resume_request
 from .train import finish
@@ -100,7 +101,7 @@ def make_trainer(own: BCArguments, args: BCConfig, model_args: ModelConfig, **kw
 def run_summary(trainer: BCTrainer) -> str:
     """One line on the sizes of a run."""
     args = trainer.args
-    trainable = sum(p.numel() for p in trainer.policy.parameters() if p.requires_grad)
+    trainable = num_parameters(trainer.policy, trainable_only=True)
     return (
         f"{len(trainer.train_dataset)} transitions, {args.num_train_epochs:g} pass(es) in steps of "
         f"{args.minibatch_size}, loss {args.loss}; {trainable / 1e6:.1f}M trainable parameters; {args.world_size} "

@@ -20,6 +20,7 @@ from trl import ModelConfig
 from ..evaluation.seeds import read_seed_runs, seeds_table
 from ..trainer import GLAMConfig, GLAMTrainer
 from ..trainer.policy_trainer import _PolicyTrainer
+from ..trainer.sharding import num_parameters
 from ..types import InvalidInputError
 from .recipe import model_arguments, parse_recipe, resume_request
 
@@ -88,7 +89,7 @@ def run_summary(trainer: GLAMTrainer) -> str:
     """One line on the sizes of a run."""
     args = trainer.args
     steps = args.num_envs * args.rollout_steps
-    trainable = sum(p.numel() for p in trainer.policy.parameters() if p.requires_grad)
+    trainable = num_parameters(trainer.policy, trainable_only=True)
     return (
         f"{args.num_updates} updates of {steps} environment steps ({args.num_envs} environments x "
         f"{args.rollout_steps}), {args.num_updates * steps} in all; {args.steps_per_update} optimizer steps of "

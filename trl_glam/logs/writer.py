@@ -71,6 +71,9 @@ class LogWriter(Sink):
             This process.
         num_processes (`int`, *optional*, defaults to `1`):
             Number of processes that write; `env_step` counts over all of them.
+        num_envs (`int`, *optional*, defaults to `1`):
+            Environments of each of several processes, which step together: `env_step` is then what one process with
+            all environments would write.
         rows_per_shard (`int`, *optional*, defaults to `20000`):
             Begin a new shard after this many rows.
         seconds_per_flush (`float`, *optional*, defaults to `60.0`):
@@ -100,6 +103,7 @@ class LogWriter(Sink):
         policy_revision: str | None = None,
         rank: int = 0,
         num_processes: int = 1,
+        num_envs: int = 1,
         rows_per_shard: int = 20_000,
         seconds_per_flush: float = 60.0,
         store_prompts: bool = True,
@@ -112,6 +116,7 @@ class LogWriter(Sink):
         self.policy_revision = policy_revision
         self.rank = rank
         self.num_processes = num_processes
+        self.num_envs = num_envs
         self.rows_per_shard = rows_per_shard
         self.seconds_per_flush = seconds_per_flush
         self.store_prompts = store_prompts
@@ -153,7 +158,8 @@ class LogWriter(Sink):
         if not self.store_prompts:
             row["prompt"] = None
         row["run_id"] = self.run_id
-        row["env_step"] = self.env_steps * self.num_processes + self.rank
+        rounds, env = divmod(self.env_steps, self.num_envs)
+        row["env_step"] = (rounds * self.num_processes + self.rank) * self.num_envs + env
         row["update"] = self.update
         row["policy"] = self.policy
         row["policy_revision"] = self.policy_revision
@@ -238,9 +244,9 @@ class LogWriter(Sink):
                 )
             table = pq.read_table(path, columns=["episode_id", "env_step"])
             self._written.update(table["episode_id"].to_pylist())
-            self.env_steps = max(
-                self.env_steps, *(step // self.num_processes + 1 for step in table["env_step"].to_pylist())
-            )
+            for step in table["env_step"].to_pylist():
+                rounds, env = divmod(step, self.num_envs * self.num_processes)
+                self.env_steps = max(self.env_steps, rounds * self.num_envs + env % self.num_envs + 1)
             self._rows_before += table.num_rows
         if paths:
             self._shard_number = int(paths[-1].stem.rsplit("-", 1)[1])

@@ -9,17 +9,22 @@ A name is a folder, a Hub id or `local:NAME`. Heads, scoring and saved policies 
 from __future__ import annotations
 
 import copy
+import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
 from peft import PeftConfig, PeftModel, PeftType, TaskType, get_peft_model
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -30,6 +35,7 @@ from transformers import (
 )
 from transformers.activations import NewGELUActivation
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from .._compat import untie_output_layer
 from ..local_models import resolve_model
@@ -112,8 +118,16 @@ def load_language_model(
         options["attn_implementation"] = attn_implementation
     if quantization_config is not None:
         options["quantization_config"] = quantization_config
+    if init != "pretrained" and is_deepspeed_zero3_enabled():
+        raise InvalidInputError(
+            f"init={init!r} makes new weights, which ZeRO-3 would have split already; save such a policy on one "
+            "process (ScoringPolicy.save_pretrained), and start from its folder."
+        )
     try:
-        lm, info = auto.from_pretrained(path, config=config, dtype=dtype, output_loading_info=True, **hub, **options)
+        with _ties_of_the_checkpoint(config, path, hub):
+            lm, info = auto.from_pretrained(
+                path, config=config, dtype=dtype, output_loading_info=True, **hub, **options
+            )
     except _LOADING_ERRORS as error:
         raise _unloadable(name, error) from error
     # transformers fills the holes with random weights, and only warns.
@@ -132,6 +146,43 @@ def load_language_model(
     zero_dropout_of_modules(lm)
     fuse_activations(lm)
     return lm.eval(), tokenizer
+
+
+@contextmanager
+def _ties_of_the_checkpoint(config: PreTrainedConfig, path: str, hub: dict[str, Any]) -> Iterator[None]:
+    """
+    Load a T5 output layer that differs from the embeddings as it is, under ZeRO-3 too.
+
+    transformers compares the two after loading, to leave them apart. ZeRO-3 has split both by then, what is left to
+    compare is empty and equal, and the output layer would be replaced by the embeddings without a word.
+    """
+    if not (config.is_encoder_decoder and is_deepspeed_zero3_enabled() and _has_own_output_layer(path, hub)):
+        yield
+        return
+    model_class = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)]
+    ties = model_class._tied_weights_keys
+    model_class._tied_weights_keys = {key: value for key, value in ties.items() if key != "lm_head.weight"}
+    try:
+        yield
+    finally:
+        model_class._tied_weights_keys = ties
+
+
+def _has_own_output_layer(path: str, hub: dict[str, Any]) -> bool:
+    """Whether a T5 checkpoint holds an output layer that is not its embeddings."""
+    options = {"revision": hub["revision"], "_raise_exceptions_for_missing_entries": False}
+    index = cached_file(path, SAFE_WEIGHTS_INDEX_NAME, **options)
+    homes = {} if index is None else json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+    tables = []
+    for key in ("lm_head.weight", "shared.weight"):
+        file = cached_file(path, homes.get(key, SAFE_WEIGHTS_NAME), **options)
+        if file is None:
+            return False
+        with safe_open(file, framework="pt") as weights:
+            if key not in weights.keys():
+                return False
+            tables.append(weights.get_tensor(key))
+    return not torch.equal(*tables)
 
 
 def _unloadable(name: str, error: Exception) -> InvalidInputError:

@@ -7,11 +7,11 @@ argument; its filters are `load_log`'s.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 from ..types import InvalidInputError
 from .policy_trainer_config import _PolicyTrainerConfig
+from .sharding import started_processes
 
 
 LOSSES = ("action", "token", "token_paper")
@@ -62,7 +62,7 @@ class BCConfig(_PolicyTrainerConfig):
                 f"loss={self.loss!r} trains the likelihood of action strings, and head='action' scores no strings; "
                 "choose loss='action'."
             )
-        self._derive_sizes(int(os.environ.get("WORLD_SIZE", "1")))
+        self._derive_sizes(started_processes())
         super().__post_init__()
 
     # A model that is trained on the likelihood of strings is its own policy; one that is trained on the policy starts

@@ -30,9 +30,13 @@ def any_process(accelerator: Accelerator, flag: bool) -> bool:
     return sum_over_processes(accelerator, [float(flag)])[0] > 0
 
 
+# Metrics whose entries are maxima already: a mean of them would depend on how a minibatch is cut.
+MAXIMA = ("ppo/ratio_deviation",)
+
+
 def mean_metrics(accelerator: Accelerator, metrics: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """
-    Average metrics over their entries and over all processes.
+    Average metrics over their entries and over all processes; of those in `MAXIMA` the largest entry counts.
 
     Args:
         accelerator ([`~accelerate.Accelerator`]):
@@ -45,7 +49,12 @@ def mean_metrics(accelerator: Accelerator, metrics: Mapping[str, Sequence[float]
     """
     means = [float(np.mean(entries)) for entries in metrics.values()]
     sums = sum_over_processes(accelerator, means)
-    return {name: total / accelerator.num_processes for name, total in zip(metrics, sums, strict=True)}
+    merged = {name: total / accelerator.num_processes for name, total in zip(metrics, sums, strict=True)}
+    maxima = {name: max(metrics[name]) for name in MAXIMA if name in metrics}
+    if maxima and accelerator.num_processes > 1:
+        largest = accelerator.gather(torch.tensor([list(maxima.values())], device=accelerator.device)).amax(0).tolist()
+        maxima = dict(zip(maxima, largest, strict=True))
+    return {**merged, **maxima}
 
 
 def gather_episodes(

@@ -7,11 +7,11 @@ processes (gradient accumulation, the number of optimizer steps) is derived here
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 from ..types import InvalidInputError
 from .policy_trainer_config import _PolicyTrainerConfig
+from .sharding import started_processes
 
 
 GOAL_SAMPLINGS = ("environment", "learning_progress")
@@ -131,7 +131,7 @@ class GLAMConfig(_PolicyTrainerConfig):
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} is given; it must be between 0 and 1.")
-        self._derive_sizes(int(os.environ.get("WORLD_SIZE", "1")))
+        self._derive_sizes(started_processes())
         super().__post_init__()
 
     @property

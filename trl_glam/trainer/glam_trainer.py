@@ -243,6 +243,7 @@ class GLAMTrainer(_PolicyTrainer):
             policy=self.policy.policy_config.base_model or "policy",
             rank=args.process_index,
             num_processes=args.world_size,
+            num_envs=self._num_envs,
             append=False,
             run={"prompt_template": self.policy.prompt_template.to_dict(), "seed": args.seed},
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.trainer_utils import rotate_checkpoints
 
-from .._compat import _BaseTrainer
+from .._compat import _BaseTrainer, parameters_are_sharded
 from ..agents import Agent, ScoringAgent
 from ..cards import write_policy_card
 from ..evaluation import EvaluationResult, Panel
@@ -42,6 +42,8 @@ from .not_finite import not_finite
 from .policy_setup import build_policy, set_template
 from .policy_trainer_config import _PolicyTrainerConfig
 from .sample_episode import SampleEpisodeCallback
+from .sharding import check_strategy, num_parameters, whole_layers, whole_norm
+from .zero_clipping import ClippedParts
 
 
 TRAINING_ARGUMENTS_NAME = "training_args.json"
@@ -115,7 +117,11 @@ class _PolicyTrainer(_BaseTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        self._prepare_policy(policy)
+        check_strategy(self.accelerator)
+        self._num_parameters = num_parameters(policy)
+        self._clipped_parts: ClippedParts | None = None
+        with whole_layers(policy):
+            self._prepare_policy(policy)
         if args.log_sample_episode:
             self.add_callback(SampleEpisodeCallback(self))
 
@@ -218,9 +224,10 @@ class _PolicyTrainer(_BaseTrainer):
             on_environment_error=args.on_environment_error,
         )
         try:
-            # Ranks that share parameters must forward together: all go on while any has an episode to play.
-            while any_process(self.accelerator, bool(runner.observations)):
-                runner.step()
+            with whole_layers(self.policy) if self.model_wrapped is self.model else nullcontext():
+                # Ranks that share parameters must forward together: all go on while any has an episode to play.
+                while any_process(self.accelerator, bool(runner.observations)):
+                    runner.step()
         except NotFiniteError as error:
             raise self._keep_not_finite(error) from error
         finally:
@@ -282,14 +289,19 @@ class _PolicyTrainer(_BaseTrainer):
         # As Trainer's own evaluation does before any training has wrapped the model.
         if self.model_wrapped is not self.model or self.is_in_train:
             return
+        if self.is_deepspeed_enabled:
+            # An engine without an optimizer would be in the way of the one that trains: the model is read as it is.
+            self.model.to(self.args.device)
+            return
         model = self._wrap_model(self.model, training=False)
         if model is self.model:
-            deepspeed_or_fsdp = self.is_deepspeed_enabled or self.is_fsdp_enabled
             model = (
                 self.accelerator.prepare(model)
-                if deepspeed_or_fsdp
+                if self.is_fsdp_enabled
                 else self.accelerator.prepare_model(model, evaluation_mode=True)
             )
+        if self.is_fsdp_enabled:
+            self.model = model
         if model is not self.model:
             self.model_wrapped = model
 
@@ -304,6 +316,8 @@ class _PolicyTrainer(_BaseTrainer):
                 if parameter.requires_grad:
                     groups["value_head." in name, name in decay].append(parameter)
             value_rate = self._value_learning_rate()
+            # The value head's groups are a part of their own where it is clipped by itself.
+            self._part_of_group = [int(is_value and self._clips_value_apart) for is_value, _ in sorted(groups)]
             self.optimizer = cls(
                 [
                     {
@@ -336,24 +350,40 @@ class _PolicyTrainer(_BaseTrainer):
         gradients would scale the policy's down, Adam would take that for their size, and the policy would leap once
         they shrink.
         """
-        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
-        if sharded or not self._trains_value or not self.policy.policy_config.detach_value:
+        if self._clipped_parts is not None:
+            # DeepSpeed has taken its step already.
+            if self._clips_value_apart:
+                self._metrics["value_grad_norm"].append(self._clipped_parts.norm(1))
+            return torch.tensor(self._clipped_parts.norm(0))
+        if not self._clips_value_apart:
             return super()._clip_grad_norm(model)
         value = list(self.policy.value_head.parameters())
         own = set(map(id, value))
-        value_norm = float(self.accelerator.clip_grad_norm_(value, self.args.max_grad_norm))
+        value_norm = whole_norm(self.accelerator.clip_grad_norm_(value, self.args.max_grad_norm))
         self._check_gradient_norm(value_norm)
         self._metrics["value_grad_norm"].append(value_norm)
         others = [parameter for parameter in model.parameters() if id(parameter) not in own]
         return self.accelerator.clip_grad_norm_(others, self.args.max_grad_norm)
 
+    @property
+    def _clips_value_apart(self) -> bool:
+        return self._trains_value and self.policy.policy_config.detach_value
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm)
-        # An optimizer step with NaN would leave nothing to go on from. fp16's scaler skips such steps itself, and FSDP
-        # gives the norm of a shard.
-        if not self.args.fp16 and not self.is_fsdp_enabled:
-            self._check_gradient_norm(float(norm))
+        if grad_norm is None and self._clipped_parts is not None:
+            grad_norm = torch.tensor(self._clipped_parts.norm(0))
+        norm = whole_norm(super()._get_grad_norm(model, grad_norm))
+        # An optimizer step with NaN would leave nothing to go on from. fp16's scaler skips such steps itself, as
+        # DeepSpeed does.
+        if not self.args.fp16:
+            self._check_gradient_norm(norm)
         return norm
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        if self.is_deepspeed_enabled:
+            self._clipped_parts = ClippedParts(self.model_wrapped.optimizer, self._part_of_group)
+        return prepared
 
     def _check_gradient_norm(self, norm: float) -> None:
         """Raise [`NotFiniteError`] when the norm of the gradient is not finite; the batch is kept."""
@@ -367,7 +397,7 @@ class _PolicyTrainer(_BaseTrainer):
         """6 x parameters x tokens that are not padding (Kaplan et al., 2020,
         https://huggingface.co/papers/2001.08361)."""
         # Trainer passes its placeholder; what was trained on is the last micro-batch.
-        return 6 * self.policy.num_parameters() * self._useful_tokens
+        return 6 * self._num_parameters * self._useful_tokens
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics gathered since the last log, averaged over all processes."""
@@ -411,6 +441,9 @@ class _PolicyTrainer(_BaseTrainer):
         if not self.args.should_save:
             return
         os.makedirs(output_dir, exist_ok=True)
+        if self.is_deepspeed_enabled and not parameters_are_sharded():
+            # accelerate's copy of weights that are whole here has lost what shares memory: ties would be saved twice.
+            state_dict = None
         self.policy.save_pretrained(output_dir, state_dict=state_dict)
         # JSON where Trainer writes a pickle.
         Path(output_dir, TRAINING_ARGUMENTS_NAME).write_text(self.args.to_json_string(), encoding="utf-8")

@@ -16,6 +16,7 @@ import torch
 from .._compat import _BaseConfig
 from ..rollout.runner import ON_ENVIRONMENT_ERROR
 from ..types import InvalidInputError
+from .sharding import check_started
 
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class _PolicyTrainerConfig(_BaseConfig):
             What becomes of an environment that raises, hangs, dies or breaks the contract. `"stop"` ends the run,
             `"drop"` drops the episode (it is neither learned from, nor counted, nor logged) and goes on with the next
             one in a new environment. Both say which environment, seed, step and actions it was.
+        num_processes (`int`, *optional*):
+            Number of processes that the run is meant for: another number ends it at once. `None`: any number.
         model_init_kwargs (`dict[str, Any]`, *optional*):
             Passed to the language model's `from_pretrained`.
     """
@@ -183,6 +186,9 @@ class _PolicyTrainerConfig(_BaseConfig):
         default="stop",
         metadata={"help": "An environment that fails ends the run (stop) or costs its episode (drop)."},
     )
+    num_processes: int | None = field(
+        default=None, metadata={"help": "Processes that the run is meant for: another number ends it at once."}
+    )
     model_init_kwargs: JSONObject | None = field(
         default=None, metadata={"help": "Keyword arguments of the language model's `from_pretrained`, as JSON."}
     )
@@ -213,6 +219,7 @@ class _PolicyTrainerConfig(_BaseConfig):
     )
 
     def __post_init__(self) -> None:
+        check_started(self.num_processes)
         self._check_choice("scoring", SCORINGS, optional=True)
         self._check_choice("calibration", CALIBRATIONS, optional=True)
         self._check_choice("head", HEADS, optional=True)

@@ -1,0 +1,96 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""One process of a short run on several: trains, evaluates, saves, and writes down what it saw.
+
+The job is one JSON object: the keys of `tests/faults/short_run.py` ("kind", "model", "folder", "settings", "lora",
+"log"), and `"resume"`, `"stop_at"` (an optimizer step; with `"kill_rank"` a SIGKILL of that process instead of a
+polite end), `"gradients"` (keep those of so many optimizer steps). Every process writes `facts-RANK.json` into the
+folder. `tests/distributed/ranks.py` runs it in processes of a launcher.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import TrainerCallback
+
+from tests.faults.short_run import build
+from trl_glam.trainer.policy_trainer import _PolicyTrainer
+
+
+class KeepGradients(TrainerCallback):
+    """Gradients as the optimizer sees them, of the first steps."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.kept = count, {}
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if state.global_step < self.count:
+            for name, parameter in model.named_parameters():
+                if parameter.grad is not None:
+                    name = name.removeprefix("module.")
+                    self.kept[f"{state.global_step}/{name}"] = parameter.grad.detach().clone()
+
+
+class StopAt(TrainerCallback):
+    """Ends the run after an optimizer step: politely, or by SIGKILL of one process."""
+
+    def __init__(self, step: int, kill_rank: int | None = None) -> None:
+        self.step, self.kill_rank = step, kill_rank
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            if self.kill_rank is None:
+                control.should_training_stop = True
+            elif self.kill_rank == args.process_index:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(job: dict[str, Any]) -> None:
+    torch.set_num_threads(1)
+    if "DS_ACCELERATOR" in os.environ:
+        # DeepSpeed's own reduction through shared memory is compiled for a minute at its first use; gloo does as well.
+        import deepspeed.ops
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    trainer = build(job)
+    gradients = KeepGradients(job.get("gradients", 0))
+    trainer.add_callback(gradients)
+    if "stop_at" in job:
+        trainer.add_callback(StopAt(job["stop_at"], job.get("kill_rank")))
+    trainer.train(resume_from_checkpoint=job.get("resume"))
+    final = Path(job["folder"], "final")
+    trainer.save_model(str(final))
+    facts = {
+        "world_size": trainer.args.world_size,
+        "distributed_type": str(trainer.accelerator.distributed_type),
+        "wrapper": type(trainer.model_wrapped).__name__,
+        "weights": digest(trainer),
+        "played": played(trainer),
+        "history": trainer.state.log_history,
+        "steps": trainer.state.global_step,
+    }
+    rank = trainer.args.process_index
+    if gradients.kept:
+        save_file(gradients.kept, Path(job["folder"], f"gradients-{rank}.safetensors"))
+    Path(job["folder"], f"facts-{rank}.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def digest(trainer: _PolicyTrainer) -> str:
+    """SHA-256 of what this process holds of the weights."""
+    state = hashlib.sha256()
+    for name, tensor in trainer.policy.state_dict().items():
+        state.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+def played(trainer: _PolicyTrainer) -> list[list[Any]]:
+    """The evaluation, episode by episode."""
+    result = trainer.play(trainer.evaluation_panel())
+    return [[r.key.seed, r.key.slot, list(r.actions), r.episode_return, r.success] for r in result.records]

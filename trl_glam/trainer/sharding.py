@@ -1,0 +1,152 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""What the trainers need to know of how a model is spread over processes: that it is spread as was asked for, how
+large it is, and how to read it while no engine of DeepSpeed does it.
+
+accelerate falls back without a word: to one process, or to plain DDP. `check_strategy` makes errors of that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import nn
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from ..types import InvalidInputError
+
+
+def started_processes() -> int:
+    """Processes that the launcher has started, by the environment: `torchrun`, `accelerate launch` or MPI."""
+    names = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    return int(next((os.environ[name] for name in names if name in os.environ), "1"))
+
+
+def check_started(asked: int | None) -> None:
+    """
+    Refuse another number of processes than the one asked for.
+
+    Args:
+        asked (`int`, *optional*):
+            `num_processes` of the settings.
+
+    Raises:
+        [`InvalidInputError`]: when another number was started.
+    """
+    started = started_processes()
+    if asked is not None and asked != started:
+        raise InvalidInputError(
+            f"num_processes={asked} is asked for, and {started} started. On GPUs: accelerate launch --num_processes "
+            f"{asked} ...; on CPUs: torchrun --nproc_per_node {asked} ... --use_cpu true (`accelerate launch --cpu` "
+            "starts a single process)."
+        )
+    # accelerate's launcher names a master where it was told to start several, and on a CPU then starts one.
+    if started == 1 and "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ:
+        raise InvalidInputError(
+            "accelerate launch was asked for several processes and started one, as it does on a CPU; use torchrun "
+            "--nproc_per_node N ... --use_cpu true there. For one process: accelerate launch --num_processes 1."
+        )
+
+
+def check_strategy(accelerator: Accelerator) -> None:
+    """
+    Refuse a run that is not spread over the processes as the launcher was told.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]):
+            Of the trainer.
+
+    Raises:
+        [`InvalidInputError`]: fewer processes than were started; DeepSpeed or FSDP asked for and not there; settings
+        of theirs with which a model could not be read or saved.
+    """
+    if accelerator.num_processes != started_processes():
+        raise InvalidInputError(
+            f"The launcher started {started_processes()} processes, and each would train by itself: there is no GPU "
+            "for them. On CPUs pass --use_cpu true (plain DDP), or set DS_ACCELERATOR=cpu for DeepSpeed."
+        )
+    kind = accelerator.distributed_type
+    for name, wanted in (("DEEPSPEED", DistributedType.DEEPSPEED), ("FSDP", DistributedType.FSDP)):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" and kind != wanted:
+            advice = (
+                "set DS_ACCELERATOR=cpu, and leave use_cpu and `accelerate launch --cpu` out"
+                if wanted == DistributedType.DEEPSPEED
+                else "FSDP needs GPUs here; use recipes/accelerate/zero3.yaml with DS_ACCELERATOR=cpu, or plain DDP"
+            )
+            raise InvalidInputError(f"{name} is asked for, and accelerate fell back to {kind.value}: {advice}.")
+    if kind == DistributedType.DEEPSPEED:
+        plugin = accelerator.state.deepspeed_plugin
+        if plugin.zero_stage not in (1, 2, 3):
+            raise InvalidInputError(
+                f"DeepSpeed is asked for with zero_stage={plugin.zero_stage}, which splits nothing; choose 1, 2 or 3, "
+                "or plain DDP."
+            )
+        if plugin.zero_stage == 3 and not (plugin.zero3_init_flag and plugin.zero3_save_16bit_model):
+            raise InvalidInputError(
+                "ZeRO-3 needs zero3_init_flag: true (the weights are split while they are loaded) and "
+                "zero3_save_16bit_model: true (a save gathers them); see recipes/accelerate/zero3.yaml."
+            )
+    if kind == DistributedType.FSDP and accelerator.state.fsdp_plugin.fsdp_version != 2:
+        raise InvalidInputError("FSDP 1 is not supported; set fsdp_version: 2 (recipes/accelerate/fsdp2.yaml).")
+
+
+def is_partitioned(parameter: nn.Parameter) -> bool:
+    """Whether ZeRO-3 has split a parameter: each process then holds a part of it, and what is read is empty."""
+    return hasattr(parameter, "ds_id")
+
+
+def num_parameters(model: PreTrainedModel, trainable_only: bool = False) -> int:
+    """Parameters of a model, whole, however it is spread over processes."""
+    elsewhere = sum(
+        parameter.ds_numel - parameter.numel()
+        for parameter in model.parameters()
+        if is_partitioned(parameter) and (parameter.requires_grad or not trainable_only)
+    )
+    return model.num_parameters(only_trainable=trainable_only) + elsewhere
+
+
+def whole_norm(norm: torch.Tensor | float) -> float:
+    """The number in the norm of a gradient; of one that FSDP 2 has split, over all processes."""
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+
+@contextmanager
+def whole_layers(module: nn.Module) -> Iterator[None]:
+    """
+    Make forwards possible before DeepSpeed's engine is there: inside, every layer that ZeRO-3 has split is gathered
+    for its own forward, and split again after it. All processes must call the same layers in the same order.
+
+    Args:
+        module (`nn.Module`):
+            The model, not wrapped. One that is not split is left alone.
+    """
+    layers = [
+        layer
+        for layer in module.modules()
+        if any(is_partitioned(parameter) for parameter in layer.parameters(recurse=False))
+    ]
+    if not layers:
+        yield
+        return
+    import deepspeed
+
+    gathered: dict[int, Any] = {}
+
+    def gather(layer: nn.Module, args: Any) -> None:
+        gathered[id(layer)] = deepspeed.zero.GatheredParameters(list(layer.parameters(recurse=False)))
+        gathered[id(layer)].__enter__()
+
+    def split(layer: nn.Module, args: Any, output: Any) -> None:
+        gathered.pop(id(layer)).__exit__(None, None, None)
+
+    with ExitStack() as hooks, torch.no_grad():
+        for layer in layers:
+            hooks.callback(layer.register_forward_pre_hook(gather).remove)
+            hooks.callback(layer.register_forward_hook(split, always_call=True).remove)
+        yield
