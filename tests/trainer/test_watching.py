@@ -2,6 +2,7 @@
 """What one can watch during a run: probe prompts, a sample episode, success per task kind, a frozen panel."""
 
 import json
+from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
@@ -10,6 +11,7 @@ from tests.tiny_models import tiny_t5
 from tests.toy_envs import CorridorEnv, LampEnv
 from tests.trainer.test_glam_trainer import make_trainer
 from trl_glam.evaluation import Panel
+from trl_glam.trainer.callbacks import EnvironmentProgressCallback
 from trl_glam.trainer.rollout_metrics import episode_metrics
 from trl_glam.types import EpisodeKey, EpisodeRecord
 
@@ -77,3 +79,20 @@ def test_success_has_a_curve_per_task_kind():
     assert metrics["rollout/success_rate/goto"] == 0.5 and metrics["rollout/success_rate/open"] == 0.0
     assert metrics["rollout/length"] == 2 and metrics["rollout/episodes"] == 3
     assert "rollout/success_rate_by_return" in episode_metrics([], [True], success_reported=False)
+
+
+def test_the_bar_says_whether_the_policy_acts_or_learns():
+    bar = EnvironmentProgressCallback(total=8)
+    bar.on_train_begin(SimpleNamespace(world_size=2), SimpleNamespace(is_world_process_zero=True), None)
+    said = []
+    # Trainer's first step of an update begins before the rollout, the others after it.
+    for _ in range(2):
+        bar.on_step_begin(None, None, None)
+        for _ in range(2):
+            bar.on_transition(None)
+        said.append(bar._bar.desc)
+        bar.on_step_begin(None, None, None)
+        said.append(bar._bar.desc)
+    assert said == ["acting", "learning"] * 2
+    assert bar._bar.n == 8
+    bar.on_train_end(None, None, None)

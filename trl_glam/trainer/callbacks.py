@@ -48,6 +48,8 @@ class EnvironmentProgressCallback(TrainerCallback, Sink):
     def on_transition(self, transition: Transition) -> None:
         # Every process plays as many steps as this one.
         if self._bar is not None:
+            # Trainer's step begins before the rollout that it needs.
+            self._bar.set_description_str("acting", refresh=False)
             self._bar.update(self._processes)
 
     def on_episode_end(self, record: EpisodeRecord) -> None:
