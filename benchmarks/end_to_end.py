@@ -3,9 +3,11 @@
 
 Trains for a few updates with a clock around every part (a part's own time, without what it calls that has a clock of
 its own), drops the first update, and prints the median update: milliseconds, tokens, operations by formula
-(`flops.py`), and the share of what this machine reaches in plain matrix products of the same precision. Then one
-micro-batch of the update is run again by itself, and the bare encoder and decoder on tensors of the same shapes beside
-it, in turns. `--output FILE` writes JSON. Left out: checkpoints, trackers.
+(`flops.py`), the share of what this machine reaches in plain matrix products of the same precision, and the bytes that
+a part hands on: text of observations and prompts, tensors of a batch, decisions, gradients, shards on disk. Then one
+micro-batch of the update is run again by itself, and beside it, by turns, the bare model on the same rows: Hugging
+Face's encoder and decoder on groups of like length, padded, and the needed rows of the output layer. `--output FILE`
+writes JSON. Left out: checkpoints, trackers.
 """
 
 from __future__ import annotations
@@ -13,8 +15,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import platform
-import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -23,19 +23,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import ceiling, device_type, take_turns, write_report
 from flops import forward_flops
 from transformers import PreTrainedModel
+from update_speed import activation_bytes
 
 from trl_glam import GLAMConfig, GLAMTrainer, ScoringPolicy
 from trl_glam.envs.in_process import InProcessEnvironments
 from trl_glam.logs import LogWriter
-from trl_glam.policy import PackedBatch
+from trl_glam.logs.writer import shard_paths
+from trl_glam.policy import PackedBatch, packed_pass
 from trl_glam.policy.packing import Packer
 from trl_glam.prompts import History
 
 
 KINDS = ("acting", "update")
 MODEL_PARTS = ("acting: forward", "update: forward", "update: backward")
+EVALUATION_EPISODES = 4
+# Tokens of a group of the bare model: rows of like length, so little is padding.
+BARE_GROUP = 1024
 
 
 class Clocks:
@@ -64,17 +70,26 @@ class Clocks:
             self.seconds[self._running[-1]] += now - self._since
         self._since = now
 
-    def around(self, owner: Any, method: str, name: str | Callable[..., str]) -> None:
-        """Put a clock around a method of a class or an object; the name may depend on the arguments."""
+    def around(
+        self, owner: Any, method: str, name: str | Callable[..., str], size: Callable[[Any], int] | None = None
+    ) -> None:
+        """
+        Put a clock around a method of a class or an object; the name may depend on the arguments, and the bytes handed
+        on are counted from the result.
+        """
         original = getattr(owner, method)
 
         @functools.wraps(original)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            self.enter(name if isinstance(name, str) else name(*args, **kwargs))
+            part = name if isinstance(name, str) else name(*args, **kwargs)
+            self.enter(part)
             try:
-                return original(*args, **kwargs)
+                result = original(*args, **kwargs)
             finally:
                 self.leave()
+            if size is not None:
+                self.counts[f"{part}: bytes"] += size(result)
+            return result
 
         setattr(owner, method, timed)
 
@@ -86,23 +101,15 @@ class Clocks:
         return taken
 
 
-def ceiling(bf16: bool, size: int = 2048, repeats: int = 8) -> float:
-    """Operations per second of a matrix product, the best of a few."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
-    times = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        a @ a
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return 2 * size**3 / min(times[1:])
+def tensor_bytes(value: Any) -> int:
+    """Bytes of the tensors that an object holds as fields or items."""
+    items = value if isinstance(value, tuple) else vars(value).values()
+    return sum(item.nbytes for item in items if isinstance(item, torch.Tensor))
 
 
 def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
     """The median update of a short run."""
-    clocks, updates = Clocks(), []
+    clocks, updates, top = Clocks(), [], ceiling(bf16)
     config = GLAMConfig(
         output_dir=tempfile.mkdtemp(),
         env_id=args.env_id,
@@ -110,11 +117,10 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
         num_envs=args.num_envs,
         rollout_steps=args.rollout_steps,
         total_env_steps=args.num_envs * args.rollout_steps * (args.updates + 1),
-        minibatch_size=args.num_envs * args.rollout_steps // 4,
-        per_device_train_batch_size=args.num_envs * args.rollout_steps // 4,
+        minibatch_size=args.num_envs * args.rollout_steps,
         bf16=bf16,
         log_interactions=True,
-        eval_episodes=16,
+        eval_episodes=EVALUATION_EPISODES,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -129,7 +135,7 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
         layers = sum(parts.values()) - parts["vocabulary"]
         clocks.counts[f"{kind}: forward"] += layers + vocabulary
         clocks.counts[f"{kind}: useful tokens"] += batch.useful_tokens
-        clocks.counts[f"{kind}: computed tokens"] += sum(g.total_tokens for g in batch.split(1024))
+        clocks.counts[f"{kind}: computed tokens"] += packed_pass.computed_tokens(lm, batch)
         clocks.counts[f"{kind}: rows"] += batch.num_rows
         clocks.counts[f"{kind}: decisions"] += len(batch)
         if kind == "update":
@@ -138,12 +144,16 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
             clocks.last_batch = batch
         return f"{kind}: forward"
 
-    clocks.around(ScoringPolicy, "forward", forward_name)
-    clocks.around(InProcessEnvironments, "begin", "environment")
-    clocks.around(InProcessEnvironments, "step", "environment")
-    for method in ("reset", "append", "prompt"):
+    def told(outcomes: Any) -> int:
+        return len(str(outcomes).encode())
+
+    clocks.around(ScoringPolicy, "forward", forward_name, tensor_bytes)
+    clocks.around(InProcessEnvironments, "begin", "environment", told)
+    clocks.around(InProcessEnvironments, "step", "environment", told)
+    for method in ("reset", "append"):
         clocks.around(History, method, "prompt")
-    clocks.around(Packer, "pack", "tokenise and pack")
+    clocks.around(History, "prompt", "prompt", lambda prompt: len(prompt.encode()))
+    clocks.around(Packer, "pack", "tokenise and pack", tensor_bytes)
     for method in ("on_transition", "on_episode_end"):
         clocks.around(LogWriter, method, "log")
     clocks.around(trainer, "compute_loss", "update: loss")
@@ -163,13 +173,29 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
     clocks.enter("everything else")
     trainer.train()
     updates.append(clocks.take())
+    gradients = sum(p.nbytes for p in trainer.policy.parameters() if p.requires_grad)
+    written = sum(path.stat().st_size for path in shard_paths(f"{config.output_dir}/interactions"))
     trainer.evaluate()
     evaluation, _ = clocks.take()
     clocks.leave()
     # The first piece is the set-up, the second the first update, which warms up.
     chosen = sorted(updates[2:], key=lambda update: sum(update[0].values()))[len(updates[2:]) // 2]
     seconds, counts = chosen
-    whole, top = sum(seconds.values()), ceiling(bf16)
+    whole, top = sum(seconds.values()), max(top, ceiling(bf16))
+    passes = config.gradient_accumulation_steps * config.steps_per_update
+    counts["update: backward: bytes"] = gradients * passes
+    # Shards are closed when they are full or the run ends: an update's share of all.
+    counts["log: bytes"] = written / (args.updates + 1)
+    counts["tokenise and pack: tokens"] = sum(counts[f"{kind}: useful tokens"] for kind in KINDS)
+    for kind in KINDS:
+        counts[f"{kind}: forward: tokens"] = counts[f"{kind}: useful tokens"]
+    counts["update: backward: tokens"] = counts["update: useful tokens"]
+    shares = {
+        "acting": counts["acting: forward"] / seconds["acting: forward"] / top,
+        "update": (counts["update: forward"] + counts["update: backward"])
+        / (seconds["update: forward"] + seconds["update: backward"])
+        / top,
+    }
     return {
         "model": args.model,
         "env_id": args.env_id,
@@ -183,39 +209,65 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
                 "share_of_time": round(value / whole, 4),
                 "gflop": round(counts[name] / 1e9, 1) if name in counts else None,
                 "share_of_ceiling": round(counts[name] / value / top, 3) if name in counts else None,
+                "tokens": _count(counts, f"{name}: tokens"),
+                "bytes": _count(counts, f"{name}: bytes"),
             }
             for name, value in sorted(seconds.items(), key=lambda item: -item[1])
         },
-        "not_the_model": round(1 - sum(seconds.get(part, 0.0) for part in MODEL_PARTS) / whole, 4),
+        "share_of_ceiling": {kind: round(value, 3) for kind, value in shares.items()},
+        "optimizer": round(seconds["update: optimizer"] / whole, 4),
+        "neither_model_nor_optimizer": round(
+            1 - sum(seconds.get(part, 0.0) for part in (*MODEL_PARTS, "update: optimizer")) / whole, 4
+        ),
         "useful_tokens": {k: round(counts[f"{k}: useful tokens"] / counts[f"{k}: computed tokens"], 3) for k in KINDS},
         "rows_computed_per_decision": {k: round(counts[f"{k}: rows"] / counts[f"{k}: decisions"], 3) for k in KINDS},
-        "evaluation_milliseconds_per_episode": round(1000 * sum(evaluation.values()) / 16, 1),
-        "bare": bare(trainer.policy, clocks.last_batch, bf16, args.repeats),
+        "evaluation_milliseconds_per_episode": round(1000 * sum(evaluation.values()) / EVALUATION_EPISODES, 1),
+        "micro_batch": micro_batch(trainer.policy, clocks.last_batch, bf16, top, args.repeats),
     }
 
 
-def bare(policy: ScoringPolicy, batch: PackedBatch, bf16: bool, repeats: int) -> dict[str, float]:
-    """Forward and backward of one micro-batch, and of the bare model on tensors of the same shapes, in turns."""
-    device = policy.device.type
-    seconds: dict[str, list[float]] = {"packed": [], "bare": []}
-    for repeat in range(repeats + 1):
-        for name in seconds:
-            policy.zero_grad(set_to_none=True)
-            started = time.perf_counter()
-            with torch.autocast(device, torch.bfloat16, enabled=bf16):
-                if name == "packed":
-                    output = policy(batch)
-                    loss = output.logits.log_softmax(-1).masked_fill(~output.mask, 0).sum() + output.values.sum()
-                else:
-                    loss = sum(_bare_group(policy.lm, group) for group in batch.split(1024))
-            loss.backward()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if repeat > 0:
-                seconds[name].append(time.perf_counter() - started)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    shown = {f"{name}_seconds": round(value, 3) for name, value in median.items()}
-    return {**shown, "share": round(median["bare"] / median["packed"], 3)}
+def _count(counts: dict[str, float], name: str) -> int | None:
+    return round(counts[name]) if name in counts else None
+
+
+def micro_batch(policy: ScoringPolicy, batch: PackedBatch, bf16: bool, top: float, repeats: int) -> dict[str, Any]:
+    """Forward and backward of one micro-batch, and of the bare model on the same rows, by turns."""
+    operations = sum(forward_flops(policy.lm, batch).values())
+
+    def packed() -> torch.Tensor:
+        output = policy(batch)
+        return output.logits.log_softmax(-1).masked_fill(~output.mask, 0).sum() + output.values.sum()
+
+    def bare() -> torch.Tensor:
+        return sum(_bare_group(policy.lm, group) for group in batch.split(BARE_GROUP))
+
+    def act(way: Callable[[], torch.Tensor]) -> None:
+        with torch.no_grad(), torch.autocast(device_type(), torch.bfloat16, enabled=bf16):
+            way()
+
+    def learn(way: Callable[[], torch.Tensor]) -> None:
+        policy.zero_grad(set_to_none=True)
+        with torch.autocast(device_type(), torch.bfloat16, enabled=bf16):
+            loss = way()
+        loss.backward()
+
+    def kept() -> torch.Tensor:
+        with torch.autocast(device_type(), torch.bfloat16, enabled=bf16):
+            return packed()
+
+    result: dict[str, Any] = {
+        "rows": batch.num_rows,
+        "megabytes_kept_for_backward": round(activation_bytes(kept, policy.parameters()) / 1e6, 1),
+    }
+    for name, run, factor in (("acting", act, 1), ("update", learn, 3)):
+        ways = {"packed": functools.partial(run, packed), "bare": functools.partial(run, bare)}
+        median, _ = take_turns(ways, repeats)
+        result[name] = {
+            **{f"{way}_seconds": round(value, 3) for way, value in median.items()},
+            **{f"{way}_share_of_ceiling": round(factor * operations / v / top, 3) for way, v in median.items()},
+            "packed_over_bare": round(median["bare"] / median["packed"], 3),
+        }
+    return result
 
 
 def _bare_group(lm: PreTrainedModel, group: PackedBatch) -> torch.Tensor:
@@ -242,12 +294,17 @@ def table(result: dict[str, Any]) -> str:
         f"{result['model']}, {result['env_id']}, {result['precision']}: {result['seconds_per_update']} s for "
         f"{result['steps_per_update']} steps; ceiling {result['ceiling_gflops']} GFLOP/s",
         "",
-        "| part | ms | time | of the ceiling |",
-        "|---|---|---|---|",
+        "| part | ms | time | tokens | GFLOP | of the ceiling | MB handed on |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, part in result["parts"].items():
         share = "" if part["share_of_ceiling"] is None else f"{100 * part['share_of_ceiling']:.0f} %"
-        lines.append(f"| {name} | {part['milliseconds']:.0f} | {100 * part['share_of_time']:.1f} % | {share} |")
+        tokens, gflop = ("" if part[key] is None else f"{part[key]:.0f}" for key in ("tokens", "gflop"))
+        size = "" if part["bytes"] is None else f"{part['bytes'] / 1e6:.2f}"
+        lines.append(
+            f"| {name} | {part['milliseconds']:.0f} | {100 * part['share_of_time']:.1f} % | {tokens} | {gflop} "
+            f"| {share} | {size} |"
+        )
     return "\n".join(lines)
 
 
@@ -259,7 +316,7 @@ def main() -> None:
     parser.add_argument("--num_envs", type=int, default=16)
     parser.add_argument("--rollout_steps", type=int, default=8)
     parser.add_argument("--updates", type=int, default=3, help="timed updates; one more warms up")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds against the bare model")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds against the bare model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--output", type=Path, help="JSON file to write")
@@ -268,10 +325,7 @@ def main() -> None:
     result = run(args, args.precision == "bf16")
     print(table(result))
     print(json.dumps({key: value for key, value in result.items() if key != "parts"}, indent=1))
-    if args.output is not None:
-        machine = {"processor": platform.processor() or platform.machine(), "threads": args.threads}
-        report = {"machine": machine, "torch": torch.__version__, **result}
-        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(args.output, result)
 
 
 if __name__ == "__main__":

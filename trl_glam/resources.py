@@ -19,7 +19,7 @@ _DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
 def shipped_recipes() -> list[str]:
     """Names that `recipe_path` knows: `quickstart`, `paper/gotolocal`, ..."""
     folder = _DATA / "recipes"
-    files = [*folder.glob("*.yaml"), *folder.glob("paper/*.yaml")]
+    files = [file for pattern in ("*.yaml", "paper/*.yaml", "gpu/*.yaml") for file in folder.glob(pattern)]
     return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
 
 
@@ -30,7 +30,7 @@ def recipe_path(name: str) -> Path:
     Args:
         name (`str`):
             A YAML file of one's own, which wins, or a shipped recipe: `quickstart`, `quickstart.yaml`,
-            `paper/gotolocal` or `gotolocal`.
+            `gpu/gotolocal`, `paper/gotolocal` or `gotolocal`.
 
     Returns:
         `Path`: an existing file; an unknown name is an error that lists the shipped recipes.

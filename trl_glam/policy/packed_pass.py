@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .._compat import parameters_are_sharded
-from . import decoder_only, encoder_decoder, episode_pass, plain_pass
+from . import decoder_only, encoder_decoder, episode_pass, plain_pass, t5_rows
 from .encoder_cache import EncoderCache
 from .episode_batch import EpisodeBatch
 from .packing import PackedBatch
@@ -23,8 +23,9 @@ from .scoring import action_scores, token_scores
 # Prompt tokens that pass through the model at once: enough to keep the device busy, few enough that rows of like
 # length stay among themselves (and, on a CPU, in the cache).
 TOKENS_PER_GROUP = {"cpu": 1024, "cuda": 16384}
-# With the encoder's states at hand few tokens of a row are left, so a group takes more rows.
-CACHED_GROUP_FACTOR = 8
+# With the encoder's states at hand few tokens of a row are left, so a group takes more rows; so it does where nothing
+# is padded: the decoder's few tokens then read its weights less often.
+CACHED_GROUP_FACTOR, UNPADDED_GROUP_FACTOR = 8, 4
 
 
 def run(
@@ -63,7 +64,10 @@ def run(
         # The decoder's start token gives the state; a causal model has it at the last prompt token.
         batch = batch.without_actions(keep_branch=int(encoder_first))
     scores, states = [], []
-    for group in batch.split(_group_size(batch.prompt_ids.device) * (1 if cache is None else CACHED_GROUP_FACTOR)):
+    factor = 1 if cache is None else CACHED_GROUP_FACTOR
+    if encoder_first and t5_rows.is_usable(lm, batch.prompt_ids.device):
+        factor = max(factor, UNPADDED_GROUP_FACTOR)
+    for group in batch.split(_group_size(batch.prompt_ids.device) * factor):
         too_long = longest_packed is not None and max(group.row_tokens) > longest_packed
         logits, state = (plain_pass.forward if too_long else forward)(lm, group)
         states.append(state)
@@ -77,6 +81,9 @@ def computed_tokens(lm: PreTrainedModel, batch: PackedBatch | EpisodeBatch) -> i
     """Tokens that pass through the model for a batch, padding included; more in a model that reads plain rows."""
     if isinstance(batch, EpisodeBatch):
         return episode_pass.computed_tokens(lm, batch)
+    if lm.config.is_encoder_decoder and t5_rows.is_usable(lm, batch.prompt_ids.device):
+        # Only the branches are padded.
+        return sum(batch.lengths) + batch.num_rows * batch.branch_ids.shape[1]
     return sum(group.total_tokens for group in batch.split(_group_size(batch.prompt_ids.device)))
 
 
