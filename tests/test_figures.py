@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.toy_envs import LampEnv
-from trl_glam.figures import across_seeds, episode_gif, grid_frame, learning_curve
+from trl_glam.figures import across_seeds, episode_gif, grid_frame, learning_curve, rates_figure
 from trl_glam.types import InvalidInputError
 
 
@@ -44,6 +44,24 @@ def test_learning_curve_needs_the_metric(tmp_path):
     with pytest.raises(InvalidInputError, match="success_rate"):
         learning_curve([{"env_steps": 1, "loss": 0.1}], tmp_path / "curve")
     assert not list(tmp_path.iterdir())
+
+
+def test_rates_figure_names_every_row_and_series_and_spans_the_intervals(tmp_path):
+    rates = {
+        "sampled": {"goto": (0.5, 0.1, 0.9), "open": (1.0, 0.8, 1.0 - 1e-12)},
+        "greedy": {"putnext": (0.0, 0.0, 0.2)},
+    }
+    png, svg = rates_figure(rates, tmp_path / "kinds.png", title="Kinds")
+    text = svg.read_text()
+    for words in ("goto", "open", "putnext", "sampled", "greedy", "Kinds", "success rate"):
+        assert words in text
+    # "goto" reaches over 0.8 of the axes, alone in the picture's upper third.
+    ink = np.asarray(Image.open(png).convert("RGB")).astype(int)
+    blue = (ink[..., 2] - ink[..., 0] > 100).nonzero()[1]
+    assert np.ptp(blue) > 0.5 * ink.shape[1]
+    assert [path.name for path in rates_figure(rates, tmp_path / "b" / "k", title="K", formats=("png",))] == ["k.png"]
+    with pytest.raises(InvalidInputError, match="at least one rate"):
+        rates_figure({}, tmp_path / "none", title="None")
 
 
 def test_across_seeds_interpolates_up_to_the_shortest_run():

@@ -111,12 +111,71 @@ def learning_curve(
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=9)
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    return _save(figure, path)
+
+
+def rates_figure(
+    rates: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    path: str | Path,
+    *,
+    title: str,
+    formats: Sequence[str] = ("png", "svg"),
+) -> list[Path]:
+    """
+    Draw success rates with their intervals, as a PNG and an SVG if not told otherwise.
+
+    Args:
+        rates (`dict[str, dict[str, tuple[float, float, float]]]`):
+            For each series (a colour), for each row of the figure: rate, low and high end of its interval.
+        path (`str` or `Path`):
+            Where to write: the suffix is replaced by `.png` and `.svg`.
+        title (`str`):
+            Title of the figure.
+        formats (`Sequence[str]`, *optional*, defaults to `("png", "svg")`):
+            What to write.
+
+    Returns:
+        `list[Path]`: the files written.
+
+    Raises:
+        [`InvalidInputError`]: when there is nothing to draw.
+    """
+    rows = list(dict.fromkeys(row for series in rates.values() for row in series))
+    if not rows:
+        raise InvalidInputError("A figure of rates needs at least one rate; none was given.")
+    figure = Figure(figsize=(7.5, 1.2 + 0.36 * max(len(rows), 2) + 0.12 * len(rates)), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for number, (label, series) in enumerate(rates.items()):
+        # Beside one another, so that intervals do not hide each other.
+        shift = 0.6 * ((number + 0.5) / len(rates) - 0.5)
+        places = [rows.index(row) + shift for row in series]
+        rate, low, high = np.array(list(series.values())).reshape(-1, 3).T
+        # At 0 and 1 an end of the interval may lie a rounding error on the wrong side of the rate.
+        errors = np.maximum([rate - low, high - rate], 0.0)
+        color = COLORS[number % len(COLORS)]
+        axes.errorbar(rate, places, xerr=errors, fmt="o", color=color, label=label, ms=5, capsize=3)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.set_xlabel("success rate")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(axis="x", color="0.9", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(rates) > 1:
+        # Outside: an interval may be anywhere inside.
+        figure.legend(loc="outside lower left", frameon=False, fontsize=9, ncols=2)
+    return _save(figure, path, formats)
+
+
+def _save(figure: Figure, path: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    paths = [Path(path).with_suffix(f".{name}") for name in formats]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "trl_glam", "svg.fonttype": "none"}):
-        figure.savefig(path.with_suffix(".png"))
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-    return [path.with_suffix(".png"), path.with_suffix(".svg")]
+        for one in paths:
+            figure.savefig(one, metadata={"Date": None} if one.suffix == ".svg" else None)
+    return paths
 
 
 def across_seeds(runs: Sequence[Sequence[Row]], metric: str = "success_rate", confidence: float = 0.95) -> list[Row]:

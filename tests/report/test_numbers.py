@@ -104,6 +104,19 @@ def test_collected_log_has_a_rate_with_an_interval(root):
     assert entry["policies"] == ["random"] and not entry["training"]
 
 
+def test_overview_tells_the_newest_success_and_of_equals_the_evaluation(root):
+    runs = find_runs([root / "ppo"])
+
+    def series(evaluation, *rows):
+        return {"group": "ppo", "evaluation": evaluation, "seeds": 1, "rows": [list(row) for row in rows]}
+
+    training = series(False, (100, 0.2, None, None), (200, 0.8, None, None))
+    for last, expected in ((100, "last 100 training episodes"), (200, "evaluation")):
+        (entry,) = numbers.overview(runs, {}, {"success": [training, series(True, (last, 0.5, 0.4, 0.6))]})
+        assert entry["success"]["what"] == expected
+        assert entry["success"]["value"] == (0.5 if expected == "evaluation" else 0.8)
+
+
 def test_table_of_tests_and_rl_against_bc(root):
     runs = find_runs([root / "ppo", root / "cloned"])
     table = numbers.tests(runs)

@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="episodes to view, at most (default 300): those that several logs played, then evenly spread",
     )
-    parser.add_argument("--figures", metavar="DIR", help="write every learning curve as PNG and SVG too")
+    parser.add_argument("--figures", metavar="DIR", help="write every figure of the page as PNG and SVG too")
     return parser
 
 

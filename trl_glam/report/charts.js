@@ -29,7 +29,8 @@ function shortNumber(value) {
 
 function niceTicks(low, high, count) {
   const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const distance = (step) => Math.abs(Math.log(step / raw));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).reduce((best, s) => (distance(s) < distance(best) ? s : best));
   const ticks = [];
   for (let tick = Math.ceil(low / step - 1e-9) * step; tick <= high + step * 1e-9; tick += step) ticks.push(Math.abs(tick) < step * 1e-9 ? 0 : tick);
   return ticks;

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from ..evaluation.results import compare_results, comparison_table
 from ..evaluation.scorer import MODES
 from ..evaluation.statistics import PairedComparison, holm
-from ..figures import COLORS
+from ..figures import rates_figure
 from ..logs import InteractionLog
 
 
@@ -116,26 +114,14 @@ def _cells(score: Mapping[str, Any]) -> list[str]:
 def draw_comparison(document: Mapping[str, Any], path: str | Path) -> None:
     """Success rates with their intervals as a PNG, one row a policy and one colour a test."""
     scores = document["policies"]
-    tests = list(scores["ppo"])
-    figure = Figure(figsize=(7.5, 3.8), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    for number, test in enumerate(tests):
-        played = [name for name in POLICIES if test in scores[name]]
-        # Beside one another, so that intervals do not hide each other.
-        shift = 0.16 * (number - (len(tests) - 1) / 2)
-        places = [list(POLICIES).index(name) + shift for name in played]
-        rates = np.array([scores[name][test]["success_rate"] for name in played])
-        low, high = np.array([scores[name][test]["interval"] for name in played]).T
-        # At 0 and 1 an end of the interval may lie a rounding error on the wrong side of the rate.
-        errors = np.maximum([rates - low, high - rates], 0.0)
-        axes.errorbar(rates, places, xerr=errors, fmt="o", color=COLORS[number], label=test, ms=5, capsize=3)
-    axes.set_yticks(range(len(POLICIES)), list(POLICIES.values()))
-    axes.invert_yaxis()
-    axes.set_xlim(-0.02, 1.02)
-    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.set_xlabel("success rate")
-    axes.set_title(f"RL against cloning on {document['arguments']['env_id']}", loc="left", fontsize=11)
-    axes.grid(axis="x", color="0.9", lw=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    figure.savefig(path)
+    rates = {
+        test: {
+            label: (scores[name][test]["success_rate"], *scores[name][test]["interval"])
+            for name, label in POLICIES.items()
+            if test in scores[name]
+        }
+        for test in scores["ppo"]
+    }
+    title = f"RL against cloning on {document['arguments']['env_id']}"
+    # A PNG alone: the Hub takes no SVG, which may hold a script.
+    rates_figure(rates, path, title=title, formats=("png",))

@@ -139,8 +139,9 @@ def overview(
         logged = [episode for run in members if run.log in episodes for episode in episodes[run.log]]
         training = any(run.is_training for run in members)
         series = [one for one in drawn.get("success", []) if one["group"] == group]
-        # An evaluation says more than the episodes of training, which were drawn while the policy changed.
-        best = next((one for one in series if one["evaluation"]), next(iter(series), None))
+        # An evaluation says more than the episodes of training, which were drawn while the policy changed, unless it
+        # is of an earlier policy.
+        best = max(series, key=lambda one: (one["rows"][-1][0], one["evaluation"]), default=None)
         entry: dict[str, Any] = {
             "group": group,
             "trainer": summary.trainer if summary else None,

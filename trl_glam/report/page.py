@@ -11,13 +11,14 @@ import base64
 import gzip
 import html
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..figures import learning_curve
+from ..figures import learning_curve, rates_figure
 from ..types import InvalidInputError
 from . import numbers
 from .episodes import EpisodeBook, choose
@@ -76,7 +77,7 @@ def write_report(
         num_episodes (`int`, *optional*, defaults to `300`):
             Episodes that can be viewed, at most, over all logs.
         figures (`str` or `Path`, *optional*):
-            Folder for every learning curve as PNG and SVG too.
+            Folder for every figure as PNG and SVG too.
         max_bytes (`int`, *optional*):
             Size of the page at most; episodes are left out, evenly, to keep it.
 
@@ -110,7 +111,7 @@ def write_report(
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InvalidInputError(f"The report cannot be written to {path}: {error.strerror}.") from None
-    written = [] if figures is None else _write_figures(drawn, Path(figures))
+    written = [] if figures is None else _write_figures(content, Path(figures))
     return Report(path, len(runs), shown, book.not_replayed, written)
 
 
@@ -153,17 +154,52 @@ def _render(title: str, data: dict[str, Any]) -> str:
     return page
 
 
-def _write_figures(drawn: dict[str, list[dict[str, Any]]], folder: Path) -> list[Path]:
-    written = []
+def _write_figures(content: dict[str, Any], folder: Path) -> list[Path]:
+    drawn, written = content["curves"], []
     for name, (_, heading, unit) in numbers.CURVES.items():
         runs = {
-            f"{one['group']} (evaluation)" if one["evaluation"] else one["group"]: [
-                {"env_steps": steps, "value": value} | ({} if low is None else {"low": low, "high": high})
-                for steps, value, low, high in one["rows"]
-            ]
+            f"{one['group']} (evaluation)" if one["evaluation"] else one["group"]: _curve_rows(one)
             for one in drawn.get(name, [])
         }
         if runs:
             rate = unit == "rate"
             written += learning_curve(runs, folder / name, title=heading, metric="value", ylabel=unit, rate=rate)
+    kinds = {name.removeprefix("kind:"): drawn[name] for name in drawn if name.startswith("kind:")}
+    for group in dict.fromkeys(one["group"] for series in kinds.values() for one in series):
+        # Single kinds are noisy: no bands.
+        runs = {
+            kind: [{"env_steps": row["env_steps"], "value": row["value"]} for row in _curve_rows(one)]
+            for kind, series in kinds.items()
+            for one in series
+            if one["group"] == group
+        }
+        if len(runs) > 1:
+            title = f"Success per task kind, {group}"
+            written += learning_curve(runs, folder / f"kinds-{_slug(group)}", title=title, metric="value")
+    if content["kinds"]:
+        rates = {
+            f"{entry['group']}, {entry['what']}": {
+                rate["kind"]: (rate["value"], *rate["interval"]) for rate in entry["rates"]
+            }
+            for entry in content["kinds"]
+        }
+        written += rates_figure(rates, folder / "kinds", title="Success per task kind")
+    if content["tests"]:
+        rates = {}
+        for row in content["tests"]["rows"]:
+            for group, modes in row["cells"].items():
+                for mode, cell in modes.items():
+                    rates.setdefault(f"{group}, {mode}", {})[row["test"]] = (cell["value"], *cell["interval"])
+        written += rates_figure(rates, folder / "tests", title="Success on frozen panels")
     return written
+
+
+def _curve_rows(series: dict[str, Any]) -> list[dict[str, float]]:
+    return [
+        {"env_steps": steps, "value": value} | ({} if low is None else {"low": low, "high": high})
+        for steps, value, low, high in series["rows"]
+    ]
+
+
+def _slug(group: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", group)

@@ -196,7 +196,7 @@ class Pane {
       const box = svg.getBoundingClientRect();
       this.onSeek(Math.round(((event.clientX - box.left) / box.width) * last));
     });
-    this.curve.replaceChildren(el("div", { class: "cap" }, el("span", {}, known.length ? "value, and rewards as bars" : "rewards as bars"), el("span", {}, known.length ? `${low.toFixed(2)} … ${high.toFixed(2)}` : "")), svg);
+    this.curve.replaceChildren(el("div", { class: "cap" }, el("span", {}, known.length ? "value, and rewards as bars" : "rewards as bars"), el("span", {}, known.length ? `${low.toFixed(2)} … ${high < 0.005 ? 0 : high.toFixed(2)}` : "")), svg);
   }
 }
 
