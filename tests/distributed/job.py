@@ -22,6 +22,8 @@ from transformers import TrainerCallback
 
 from tests.faults.short_run import build
 from trl_glam.trainer.policy_trainer import _PolicyTrainer
+from trl_glam.trainer.sharding import num_parameters
+from trl_glam.types import EpisodeRecord
 
 
 class KeepGradients(TrainerCallback):
@@ -34,7 +36,6 @@ class KeepGradients(TrainerCallback):
         if state.global_step < self.count:
             for name, parameter in model.named_parameters():
                 if parameter.grad is not None:
-                    name = name.removeprefix("module.")
                     self.kept[f"{state.global_step}/{name}"] = parameter.grad.detach().clone()
 
 
@@ -71,8 +72,9 @@ def run(job: dict[str, Any]) -> None:
         "world_size": trainer.args.world_size,
         "distributed_type": str(trainer.accelerator.distributed_type),
         "wrapper": type(trainer.model_wrapped).__name__,
+        **spread(trainer),
         "weights": digest(trainer),
-        "played": played(trainer),
+        "played": {name: played(trainer, greedy=name == "greedy") for name in ("sampled", "greedy")},
         "history": trainer.state.log_history,
         "steps": trainer.state.global_step,
     }
@@ -90,7 +92,25 @@ def digest(trainer: _PolicyTrainer) -> str:
     return state.hexdigest()
 
 
-def played(trainer: _PolicyTrainer) -> list[list[Any]]:
+def spread(trainer: _PolicyTrainer) -> dict[str, int]:
+    """How much of the trainable parameters, whole, this process and its optimizer hold."""
+    trainable = [p for p in trainer.policy.parameters() if p.requires_grad]
+    numbers = {"trainable": num_parameters(trainer.policy, trainable_only=True)}
+    if trainer.is_deepspeed_enabled:
+        optimizer = trainer.model_wrapped.optimizer
+        if trainer.accelerator.state.deepspeed_plugin.zero_stage == 3:
+            held, masters = [p.ds_tensor.numel() for p in trainable], optimizer.fp32_partitioned_groups_flat
+        else:
+            held, masters = [p.numel() for p in trainable], optimizer.single_partition_of_fp32_groups
+        return {**numbers, "held": sum(held), "optimized": sum(master.numel() for master in masters)}
+    return numbers
+
+
+def played(trainer: _PolicyTrainer, greedy: bool) -> list[list[Any]]:
     """The evaluation, episode by episode."""
-    result = trainer.play(trainer.evaluation_panel())
-    return [[r.key.seed, r.key.slot, list(r.actions), r.episode_return, r.success] for r in result.records]
+    return [outcome(record) for record in trainer.play(trainer.evaluation_panel(), greedy=greedy).records]
+
+
+def outcome(record: EpisodeRecord) -> list[Any]:
+    """What must not depend on how many processes and environments an episode was played beside."""
+    return [record.key.seed, record.key.slot, list(record.actions), record.episode_return, record.success]
