@@ -3,7 +3,9 @@
 #   make test         all tests that are not slow    make test-slow   the slow ones (real models, minutes each)
 #   make test-faults  kill -9 at random moments, resumed and compared (a quarter of an hour of one core)
 #   make quality      ruff and mypy                  make format      let ruff rewrite
-#   make bench        speed, JSON in outputs/bench   make docs          the documentation site, in site/
+#   make bench        all benchmarks, an hour of two cores; JSON in outputs/bench
+#   make bench-check  some minutes of them; fails when a ratio lost 15 % against the committed table
+#   make docs         the documentation site, in site/
 # Another environment, whose torch is kept: make demo VENV=/path/to/environment
 # Another torch (PyTorch's CPU index avoids the CUDA libraries): make demo TORCH="torch==2.13.0 --index-url URL"
 
@@ -17,7 +19,7 @@ DOCS_STAMP = $(VENV)/.trl-glam-docs
 # Two cores and several processes: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
 
-.PHONY: demo test test-slow test-faults quality format bench docs install install-dev clean
+.PHONY: demo test test-slow test-faults quality format bench bench-check docs install install-dev clean
 
 demo: $(RUN_STAMP)
 	$(PY) -m trl_glam demo
@@ -40,10 +42,31 @@ format: $(DEV_STAMP)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(RUN_STAMP)
-	mkdir -p outputs/bench
-	$(PY) benchmarks/env_speed.py --output outputs/bench/env_speed.json
-	$(PY) benchmarks/scoring_speed.py --output outputs/bench/scoring_speed.json
+BENCH = $(PY) benchmarks
+BENCH_OUT = outputs/bench
+T5 = local:flan-t5-small-titles
+CAUSAL = local:smollm2-135m-instruct
+
+bench: $(DEV_STAMP)
+	mkdir -p $(BENCH_OUT)
+	$(BENCH)/env_speed.py --output $(BENCH_OUT)/env_speed.json
+	$(BENCH)/end_to_end.py --precision bf16 --output $(BENCH_OUT)/end_to_end_bf16.json
+	$(BENCH)/end_to_end.py --precision fp32 --output $(BENCH_OUT)/end_to_end_fp32.json
+	$(BENCH)/scoring_speed.py --models $(T5) --tokens 220 160 --output $(BENCH_OUT)/scoring_speed_t5.json
+	$(BENCH)/scoring_speed.py --models $(T5) --tokens 500 --prompts 8 --output $(BENCH_OUT)/scoring_speed_t5_long.json
+	$(BENCH)/scoring_speed.py --models $(CAUSAL) --tokens 220 160 --prompts 4 --output $(BENCH_OUT)/scoring_speed_smollm2.json
+	$(BENCH)/scoring_speed.py --models $(CAUSAL) --tokens 500 --prompts 2 --output $(BENCH_OUT)/scoring_speed_smollm2_long.json
+	$(BENCH)/scoring_speed.py --actions --prompts 8 --output $(BENCH_OUT)/actions.json
+	$(BENCH)/update_speed.py --models $(T5) --output $(BENCH_OUT)/update_speed_t5.json
+	$(BENCH)/update_speed.py --models $(T5) --samples 2 --precisions float64 --output $(BENCH_OUT)/update_float64.json
+	$(BENCH)/update_speed.py --models $(CAUSAL) --samples 2 --output $(BENCH_OUT)/update_speed_smollm2.json
+	$(BENCH)/scaling.py --output $(BENCH_OUT)/scaling.json --plot $(BENCH_OUT)/scaling.png
+	$(BENCH)/append_only.py --output $(BENCH_OUT)/append_only.json
+	$(BENCH)/log_cost.py --output $(BENCH_OUT)/log_cost.json
+	$(BENCH)/bootstrap_coverage.py
+
+bench-check: $(DEV_STAMP)
+	$(BENCH)/bench_check.py
 
 # Any warning fails the build: a broken link, a name that is gone, a docstring that cannot be read.
 docs: $(DOCS_STAMP)
