@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import torch
-import transformers
+from common import device_type, take_turns, write_report
 
 from trl_glam import PromptTemplate, ScoringPolicy
 from trl_glam.agents import Agent, BotAgent, RandomAgent, ScoringAgent
@@ -115,47 +114,41 @@ def learn(policy: ScoringPolicy, batches: Sequence[Sequence[Row]]) -> None:
     policy.zero_grad(set_to_none=True)
     count = sum(map(len, batches))
     for rows in batches:
-        output = policy(pack(policy, rows))
+        output = policy(pack(policy, rows).to(policy.device))
         log_probs = output.logits.log_softmax(-1).masked_fill(~output.mask, 0.0)
         ((log_probs[:, 0].sum() + output.values.sum()) / count).backward()
 
 
 def measure(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
     """Median seconds of acting and of learning, and the ratios."""
-    policy = ScoringPolicy.from_pretrained(args.model)
-    policy.get_input_embeddings().requires_grad_(False)
-    policy.get_output_embeddings().requires_grad_(False)
-    sides = {f"window {args.window}": args.window, "append-only": None}
-    episodes = {side: play(args.agent, w, args.env_id, args.num_envs, args.steps) for side, w in sides.items()}
-    decisions = sum(map(len, episodes["append-only"]))
-    seconds: dict[str, dict[str, list[float]]] = {part: {side: [] for side in sides} for part in args.parts}
-    agent = ScoringAgent(policy)
-    for repeat in range(args.repeats + 1):
-        for side, window in sides.items():
-            policy.prompt_template = PromptTemplate(window)
-            _ = policy.shares_prefixes  # the check of the first time is not timed
-            rows = sorted((row for some in episodes[side] for row in some), key=lambda row: len(row[0]))
-            units = episodes[side] if window is None else [[row] for row in rows]
-            batches = micro_batches(policy, units, args.micro_batch_tokens)
-            runs = {"acting": lambda s=side: act(agent, episodes[s]), "learning": lambda b=batches: learn(policy, b)}
-            for part in args.parts:
-                started = time.perf_counter()
-                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    runs[part]()
-                if repeat > 0:  # the first round warms up
-                    seconds[part][side].append(time.perf_counter() - started)
-    median = {part: {side: statistics.median(times) for side, times in of.items()} for part, of in seconds.items()}
-    return {
-        "precision": "bf16 autocast" if bf16 else "fp32",
-        "decisions": decisions,
-        "decisions_per_second": {
-            part: {side: round(decisions / value, 3) for side, value in of.items()} for part, of in median.items()
-        },
-        "append_only_is_faster_by": {
-            part: round(of[f"window {args.window}"] / of["append-only"], 2) for part, of in median.items()
-        },
-        "seconds": seconds,
-    }
+    loaded = ScoringPolicy.from_pretrained(args.model).to(device_type())
+    loaded.get_input_embeddings().requires_grad_(False)
+    loaded.get_output_embeddings().requires_grad_(False)
+    against = f"window {args.window}"
+    acting: dict[str, Callable[[], None]] = {}
+    learning: dict[str, Callable[[], None]] = {}
+    for side, window in {against: args.window, "append-only": None}.items():
+        config = replace(loaded.policy_config, prompt_template=PromptTemplate(window).to_dict())
+        policy = ScoringPolicy(loaded.lm, loaded.tokenizer, config)
+        _ = policy.shares_prefixes  # the check of the first time is not timed
+        episodes = play(args.agent, window, args.env_id, args.num_envs, args.steps)
+        decisions = sum(map(len, episodes))
+        rows = sorted((row for some in episodes for row in some), key=lambda row: len(row[0]))
+        batches = micro_batches(
+            policy, episodes if window is None else [[row] for row in rows], args.micro_batch_tokens
+        )
+        acting[side] = partial(act, ScoringAgent(policy), episodes)
+        learning[side] = partial(learn, policy, batches)
+    result: dict[str, Any] = {"precision": "bf16 autocast" if bf16 else "fp32", "decisions": decisions}
+    for part, ways in {"acting": acting, "learning": learning}.items():
+        if part in args.parts:
+            with torch.autocast(device_type(), torch.bfloat16, enabled=bf16):
+                seconds, _ = take_turns(ways, args.repeats)
+            rates = {side: round(decisions / value, 3) for side, value in seconds.items()}
+            faster = round(seconds[against] / seconds["append-only"], 2)
+            result[part] = {"decisions_per_second": rates, "append_only_is_faster_by": faster}
+            print(json.dumps(result, indent=1), flush=True)
+    return result
 
 
 def main() -> None:
@@ -176,20 +169,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     policy = ScoringPolicy.from_pretrained(args.model)
-    report: dict[str, Any] = {
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": args.threads},
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "settings": {name: value for name, value in vars(args).items() if name != "output"},
-        "tokens_per_decision": {
-            agent: tokens_per_decision(policy, agent, args.env_id, args.episodes) for agent in AGENTS
-        },
-    }
-    print(json.dumps(report["tokens_per_decision"], indent=2), flush=True)
-    report["times"] = [measure(args, precision == "bf16") for precision in args.precisions] if args.repeats else []
-    for result in report["times"]:
-        print(json.dumps({key: value for key, value in result.items() if key != "seconds"}, indent=2), flush=True)
-    if args.output is not None:
-        args.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    tokens = {agent: tokens_per_decision(policy, agent, args.env_id, args.episodes) for agent in AGENTS}
+    print(json.dumps(tokens, indent=1), flush=True)
+    times = []
+    for precision in args.precisions if args.repeats else []:
+        times.append(measure(args, precision == "bf16"))
+    settings = {name: value for name, value in vars(args).items() if name != "output"}
+    write_report(args.output, {"settings": settings, "tokens_per_decision": tokens, "times": times})
 
 
 if __name__ == "__main__":

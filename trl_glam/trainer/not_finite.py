@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ..policy import PackedBatch
+from ..policy import EpisodeBatch, PackedBatch
 from ..types import NotFiniteError
 
 
@@ -54,7 +54,7 @@ def keep_batch(
     return folder
 
 
-def packed_tensors(packed: PackedBatch) -> dict[str, torch.Tensor]:
+def packed_tensors(packed: PackedBatch | EpisodeBatch) -> dict[str, torch.Tensor]:
     """The tensors of a packed batch by their names, and the lengths of its prompts."""
     values = {field.name: getattr(packed, field.name) for field in fields(packed)}
     tensors = {f"packed.{name}": value for name, value in values.items() if isinstance(value, torch.Tensor)}
