@@ -47,6 +47,15 @@ def test_a_recipe_parses_and_its_world_exists(name, size, tmp_path):
         assert any(group.env_id == args.env_id for group in Panel.load(args.eval_panel).groups)
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("flags", ["--head action", "--init embeddings --head action", "--init random --head action"])
+def test_a_variant_with_an_action_head_is_two_flags_away(flags, size, tmp_path):
+    argv = ["--config", f"paper/ablation_pretraining{size}", "--bf16", "false", "--output_dir", str(tmp_path)]
+    args, _ = parse_recipe("train", (GLAMConfig, ModelConfig), [*argv, *flags.split()], "")
+    # An action head scores no strings: it refuses a recipe that calibrates them.
+    assert args.head == "action" and args.calibration in (None, "none")
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_one_gpu_changes_how_the_weights_are_trained_and_nothing_else(name):
     paper, one_gpu = read(name), read(f"{name}.one_gpu")

@@ -34,6 +34,8 @@ class EnvironmentSource:
             What the environments are called in the keys of episodes.
         is_registered (`bool`):
             Whether somebody else can make them from their id.
+        num_actions (`int`):
+            The largest number of admissible actions: outputs of an action head.
         task_kinds (`tuple[str, ...]`):
             Kinds of task that the reset option `task` chooses among, if the environment has a `task_kinds`.
         make ([`EnvironmentMaker`]):
@@ -64,7 +66,7 @@ class EnvironmentSource:
             self.env_id, self.env_kwargs = env_id, dict(env_kwargs or {})
             self.make = EnvironmentMaker(env_module)
             probe = self.make(EpisodeKey(self.env_id, 0, env_kwargs=self.env_kwargs))
-            self.task_kinds = _task_kinds(probe)
+            self.num_actions, self.task_kinds = int(probe.action_space.n), _task_kinds(probe)
             probe.close()
             return
         probe = check_made(factory())
@@ -72,7 +74,7 @@ class EnvironmentSource:
         self.env_id = type(probe.unwrapped).__name__ if spec is None else spec.id
         self.env_kwargs = {} if spec is None else dict(spec.kwargs)
         self.make = EnvironmentMaker(env_module, factory, self.env_id, self.env_kwargs)
-        self.task_kinds = _task_kinds(probe)
+        self.num_actions, self.task_kinds = int(probe.action_space.n), _task_kinds(probe)
         probe.close()
 
 

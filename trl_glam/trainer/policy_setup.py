@@ -30,8 +30,12 @@ def build_policy(
     processing_class: PreTrainedTokenizerBase | None,
     peft_config: PeftConfig | None,
     quantization_config: Any | None,
+    num_actions: int,
 ) -> ScoringPolicy:
-    """Load the policy a trainer was asked for, or check the one it was given against its arguments."""
+    """
+    Load the policy a trainer was asked for, or check the one it was given against its arguments; an action head that
+    is asked for gets `num_actions` outputs.
+    """
     if isinstance(model, ScoringPolicy):
         _check_agreement(model, args, peft_config, quantization_config, processing_class)
         return model
@@ -43,7 +47,7 @@ def build_policy(
         temperature=args.temperature,
         calibration=args.calibration,
         head=args.head,
-        num_actions=None,
+        num_actions=num_actions if args.head == "action" else None,
         value_head=args.value_head,
         detach_value=args.detach_value,
         init=args.init,

@@ -93,7 +93,9 @@ class _PolicyTrainer(_BaseTrainer):
     ) -> None:
         set_seed(args.seed)
         self.environments = EnvironmentSource(args.env_id, args.env_kwargs, args.env_module, environment_factory)
-        policy = build_policy(model, args, processing_class, peft_config, quantization_config)
+        policy = build_policy(
+            model, args, processing_class, peft_config, quantization_config, self.environments.num_actions
+        )
         set_template(policy, prompt_template, args)
         if args.fp16 and policy.policy_config.architecture == "encoder_decoder":
             raise InvalidInputError("fp16=True overflows in T5 models; use bf16=True or fp32.")
