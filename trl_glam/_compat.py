@@ -4,9 +4,10 @@
 When an upgrade moves one of them, this file is the only one to change.
 """
 
+import os
+
 from huggingface_hub.utils._http import _DEFAULT_RETRY_ON_EXCEPTIONS as HUB_NETWORK_ERRORS
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.distributed.fsdp import is_fsdp_enabled
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.trainer.base_config import _BaseConfig
 from trl.trainer.base_trainer import _BaseTrainer
@@ -24,7 +25,8 @@ __all__ = [
 
 def parameters_are_sharded() -> bool:
     """Whether a layer's parameters are whole only inside its own forward, which all processes must then call alike."""
-    return is_deepspeed_zero3_enabled() or is_fsdp_enabled()
+    # transformers' own `is_fsdp_enabled` asks whether FSDP loads the model too.
+    return is_deepspeed_zero3_enabled() or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def untie_output_layer(lm: PreTrainedModel) -> None:

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from tests.faults.short_run import build
+from tests.faults.short_run import outcome as outcome_of
 from trl_glam.trainer.policy_trainer import _PolicyTrainer
 from trl_glam.trainer.sharding import num_parameters
 from trl_glam.types import EpisodeRecord
@@ -77,6 +78,8 @@ def run(job: dict[str, Any]) -> None:
         "played": {name: played(trainer, greedy=name == "greedy") for name in ("sampled", "greedy")},
         "history": trainer.state.log_history,
         "steps": trainer.state.global_step,
+        # After the evaluation, in which all processes met: their parts of the log are on disk.
+        "outcome": outcome_of(trainer, final),
     }
     rank = trainer.args.process_index
     if gradients.kept:

@@ -1,5 +1,8 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""`trl-glam eval POLICY --suite NAME | --env_id ID`: success rates on fixed episodes, `results.json` and a table."""
+"""`trl-glam eval POLICY --suite NAME | --env_id ID`: success rates on fixed episodes, `results.json` and a table.
+
+Several processes share the episodes, each with the whole policy; the first one writes.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
+
 from ..agents import ScoringAgent
 from ..evaluation.panels import Panel
 from ..evaluation.results import read_results, results_table, write_results
 from ..evaluation.scorer import MODES, Scorer
 from ..evaluation.suites import SUITES, SuiteTest, select_tests
+from ..trainer.sharding import check_started, started_processes
 from ..types import InvalidInputError
 from . import common
 
@@ -69,6 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch_size", type=common.positive_int, default=64, help="prompts per forward of a model (default 64)"
     )
+    parser.add_argument(
+        "--num_processes",
+        type=common.positive_int,
+        metavar="N",
+        help="processes that the command is meant for (recipes/eval.py): another number ends it at once",
+    )
     parser.add_argument("--confidence", type=float, default=0.95, help="of the Wilson intervals (default 0.95)")
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="where results.json and results.md go")
     return parser
@@ -93,6 +106,9 @@ def plan(args: argparse.Namespace) -> list[tuple[SuiteTest, Panel]]:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
+    check_started(args.num_processes)
+    processes = PartialState(cpu=not torch.cuda.is_available()) if started_processes() > 1 else None
+    is_first = processes is None or processes.is_main_process
     tests = plan(args)
     agent = common.agent_from_spec(args.policy, args.batch_size, args.revision)
     commit = common.hub_commit(args.policy, args.revision) if isinstance(agent, ScoringAgent) else None
@@ -109,16 +125,21 @@ def main(argv: list[str]) -> int:
         num_envs=args.num_envs,
         confidence=args.confidence,
         make_env=common.env_maker(args.env_module),
-        make_sinks=lambda description, num_episodes: [common.EpisodeProgress(description, num_episodes)],
+        make_sinks=lambda description, number: [common.EpisodeProgress(description, number)] if is_first else [],
+        processes=processes,
     )
     for test, panel in tests:
         scorer.check(test, panel)
     entries = {}
     for test, panel in tests:
         entries[test.name] = scorer.score(test, panel)
+        if not is_first:
+            continue
         print(f"{test.name}: {entries[test.name]['success_rate']:.3f} ({modes[0]})", file=sys.stderr)
         # After every test: hours of evaluation survive an interruption.
         path = write_results(args.output_dir, args.policy, args.seed, entries, args.confidence, commit)
+    if not is_first:
+        return 0
     table = results_table(read_results(path))
     Path(args.output_dir, "results.md").write_text(table + "\n", encoding="utf-8")
     print(table)

@@ -14,6 +14,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from ..agents import Agent, ScoringAgent
 from ..envs import contract as envs
@@ -153,6 +155,7 @@ def evaluate_policy(
     sinks: Sequence[Sink] = (),
     workers: int = 0,
     timeout: float | None = None,
+    processes: PartialState | None = None,
 ) -> EvaluationResult:
     """
     Play every episode of a panel to its end.
@@ -184,9 +187,11 @@ def evaluate_policy(
             Subprocesses that slow environments live in; 0 steps them in turn in this process.
         timeout (`float`, *optional*):
             Seconds that one reset or step may take; no limit if not given.
+        processes ([`~accelerate.PartialState`], *optional*):
+            Processes to share the episodes with; all of them call this function alike.
 
     Returns:
-        [`EvaluationResult`]
+        [`EvaluationResult`]: of the whole panel, on every process.
 
     Raises:
         [`InvalidInputError`]: when an environment cannot be made, or the policy cannot act there.
@@ -207,13 +212,22 @@ def evaluate_policy(
         sinks=(collected, *sinks),
         workers=workers,
         timeout=timeout,
+        part=own_part(processes),
     )
     try:
         runner.run()
     finally:
         runner.close()
-    records = sorted(collected.records, key=lambda record: record.key.slot)
-    return EvaluationResult(panel, tuple(records), seed, greedy, runner.has_success_info, confidence)
+    records, success_reported = collected.records, runner.has_success_info
+    if processes is not None:
+        records, success_reported = gather_object(records), any(gather_object([success_reported]))
+    records = sorted(records, key=lambda record: record.key.slot)
+    return EvaluationResult(panel, tuple(records), seed, greedy, success_reported, confidence)
+
+
+def own_part(processes: PartialState | None) -> slice:
+    """The episodes of a panel that this process plays: every n-th of them with n processes."""
+    return slice(None) if processes is None else slice(processes.process_index, None, processes.num_processes)
 
 
 def make_runner(
@@ -225,12 +239,13 @@ def make_runner(
     template: PromptTemplate | None = None,
     env_kwargs: dict[str, Any] | None = None,
     make_env: Callable[[EpisodeKey], gym.Env] | None = None,
+    part: slice = slice(None),
     **options: Any,
 ) -> Runner:
-    """The runner that plays a panel; arguments as in [`evaluate_policy`], `options` as in [`Runner`]."""
+    """The runner that plays (a part of) a panel; arguments as in [`evaluate_policy`], `options` as in [`Runner`]."""
     if num_envs < 1:
         raise InvalidInputError(f"num_envs={num_envs} must be at least 1.")
-    keys = [replace(key, env_kwargs={**key.env_kwargs, **(env_kwargs or {})}) for key in panel.episodes()]
+    keys = [replace(key, env_kwargs={**key.env_kwargs, **(env_kwargs or {})}) for key in panel.episodes()[part]]
     return Runner(
         make_registered_env if make_env is None else make_env,
         ListedEpisodes(keys),

@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from ..agents import Agent, BotAgent, RandomAgent, ScoringAgent
 from ..policy import PolicyConfig
 from ..rollout.runner import Sink
 from ..types import EpisodeKey, InvalidInputError, Transition
-from .evaluate import EvaluationResult, SuccessRate, evaluate_policy, make_runner, template_of
+from .evaluate import EvaluationResult, SuccessRate, evaluate_policy, make_runner, own_part, template_of
 from .panels import Panel
 from .results import score_entry
 from .suites import SuiteTest
@@ -48,6 +50,8 @@ class Scorer:
             Makes the environment of an episode.
         make_sinks (`Callable[[str, int], Sequence[Sink]]`, *optional*):
             Makes the listeners of one pass from its description and number of episodes, for example a progress bar.
+        processes ([`~accelerate.PartialState`], *optional*):
+            Processes to share the episodes with; each has a scorer of its own, and all play the same tests.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Scorer:
         confidence: float = 0.95,
         make_env: Callable[[EpisodeKey], gym.Env] | None = None,
         make_sinks: Callable[[str, int], Sequence[Sink]] = lambda description, num_episodes: (),
+        processes: PartialState | None = None,
     ) -> None:
         self.agent = agent
         self.seed = seed
@@ -70,6 +75,7 @@ class Scorer:
         self.confidence = confidence
         self.make_env = make_env
         self.make_sinks = make_sinks
+        self.processes = processes
         self._reference_scores: dict[tuple, SuccessRate] = {}
         # Taken before anything is played: `check` and earlier tests add offsets to the policy's own.
         config = self._calibrated_policy()
@@ -114,6 +120,8 @@ class Scorer:
         """
         met = _ActionsMet()
         modes = {mode: self._play(self.agent, test, panel, mode, [met]) for mode in self.modes}
+        if self.processes is not None:
+            met.actions.update(gather_object(list(met.actions)))
         if isinstance(self.agent, ScoringAgent):
             # Another test has other prompts: what was computed for this one would only fill the memory.
             self.agent.forget()
@@ -128,6 +136,7 @@ class Scorer:
     def _play(
         self, agent: Agent, test: SuiteTest, panel: Panel, mode: str, sinks: Sequence[Sink] = ()
     ) -> EvaluationResult:
+        num_episodes = len(range(len(panel))[own_part(self.processes)])
         return evaluate_policy(
             agent,
             panel,
@@ -138,7 +147,8 @@ class Scorer:
             env_kwargs=_env_kwargs(agent, test),
             make_env=self.make_env,
             confidence=self.confidence,
-            sinks=[*self.make_sinks(f"{test.name}, {agent.name}, {mode}", len(panel)), *sinks],
+            sinks=[*self.make_sinks(f"{test.name}, {agent.name}, {mode}", num_episodes), *sinks],
+            processes=self.processes,
         )
 
     def _reference(self, agent: Agent, test: SuiteTest, panel: Panel) -> SuccessRate:

@@ -20,6 +20,7 @@ import torch
 from peft import PeftConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .._compat import parameters_are_sharded
 from ..prompts import PromptTemplate
 from ..types import Decision, InvalidInputError
 from . import calibration, packed_pass, saving
@@ -109,7 +110,8 @@ class ScoringPolicy(PreTrainedModel):
                 "encoder, and an adapter trains its layers there."
             )
         self.lm.encoder.requires_grad_(False)
-        self.__dict__["encoder_cache"] = EncoderCache()
+        # Processes that share the encoder's parameters must all call it, whatever each of them has met before.
+        self.__dict__["encoder_cache"] = None if parameters_are_sharded() else EncoderCache()
 
     def get_input_embeddings(self) -> torch.nn.Module:
         return base_of(self.lm).get_input_embeddings()

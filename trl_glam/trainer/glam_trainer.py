@@ -25,6 +25,7 @@ from peft import PeftConfig
 from torch import nn
 from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 
+from .._compat import parameters_are_sharded
 from ..agents import ScoringAgent
 from ..logs import LogWriter
 from ..policy import EpisodeBatch, PackedBatch, ScoringPolicy
@@ -148,7 +149,13 @@ class GLAMTrainer(_PolicyTrainer):
             self.add_callback(self._progress)
         self.add_callback(UpdateBoundaryCallback(self))
         # A copy, not the base model: the run may start from a policy that was trained before.
-        self._reference_lm = copy.deepcopy(self.policy.lm).requires_grad_(False) if args.beta > 0 else None
+        if args.beta > 0 and parameters_are_sharded():
+            raise InvalidInputError(
+                f"beta={args.beta} needs a second, frozen model, which is not split over processes; set beta to 0, or "
+                "use DDP or ZeRO-2."
+            )
+        reference = copy.deepcopy(self.policy.lm).requires_grad_(False) if args.beta > 0 else None
+        self._reference_lm = None if reference is None else reference.to(args.device)
         # Ends a run early, for a plan of what the whole would take.
         self.stop_after_updates: int | None = None
         self._probes = self._make_probes()

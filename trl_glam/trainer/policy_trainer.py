@@ -482,7 +482,11 @@ class _PolicyTrainer(_BaseTrainer):
             self.args.push_to_hub, self.args.save_total_limit = push, limit
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self.policy.load_weights(resume_from_checkpoint)
+        if self.is_fsdp_enabled:
+            # Split as it is; the standard folder beside it is whole.
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self.policy.load_weights(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:

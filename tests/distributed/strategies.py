@@ -1,0 +1,50 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""Starts processes under each strategy, by the recipes that ship."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.distributed.ranks import ROOT, Ranks, torchrun
+
+
+# Everything is split, the small tensors of a tiny model too; DeepSpeed's default leaves those below 100,000 whole.
+_ZERO3_OF_A_TINY_MODEL = {
+    "zero_optimization": {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 0,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    },
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+}
+_ON_A_CPU = {"ddp_backend": "gloo", "bf16": False}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    "zero2": _ON_A_CPU,
+    "zero3": {**_ON_A_CPU, "deepspeed": _ZERO3_OF_A_TINY_MODEL},
+    "zero3 recipe": _ON_A_CPU,
+}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def start(strategy: str, folder: Path) -> Ranks:
+    """Two processes; `"zero3"` splits everything, `"zero3 recipe"` what the recipe's DeepSpeed would."""
+    if strategy == "ddp":
+        return Ranks([torchrun(2)], 2, folder)
+    if strategy == "zero3":
+        return Ranks([torchrun(2)], 2, folder, {"DS_ACCELERATOR": "cpu"})
+    recipe = ROOT / "recipes" / "accelerate" / f"{strategy.split()[0]}.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(recipe)]
+    command += ["--num_processes", "2", "--main_process_port", str(free_port())]
+    return Ranks([command], 2, folder, {"DS_ACCELERATOR": "cpu"})
