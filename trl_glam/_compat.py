@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""Every private name of TRL, transformers and huggingface_hub that trl_glam leans on, and nothing else.
+"""Every private name of TRL, transformers, huggingface_hub and torch that trl_glam leans on, and nothing else.
 
 When an upgrade moves one of them, this file is the only one to change.
 """
@@ -7,6 +7,7 @@ When an upgrade moves one of them, this file is the only one to change.
 import os
 
 from huggingface_hub.utils._http import _DEFAULT_RETRY_ON_EXCEPTIONS as HUB_NETWORK_ERRORS
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.trainer.base_config import _BaseConfig
@@ -15,6 +16,7 @@ from trl.trainer.base_trainer import _BaseTrainer
 
 __all__ = [
     "HUB_NETWORK_ERRORS",
+    "FakeTensorMode",
     "_BaseConfig",
     "_BaseTrainer",
     "attention_implementation",

@@ -257,6 +257,37 @@ def test_hang_that_swallows_the_interrupt_ends_the_process_by_name(tmp_path):
     assert "in step" in run.stderr  # where it stands
 
 
+def test_hang_ends_a_run_that_ignores_interrupts_too(tmp_path):
+    # As a shell without job control starts `run &`: the watchdog's own interrupt must arrive, others must not.
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, signal
+            from tests.faults.test_environment_faults import make_runner
+            from tests.rollout.worlds import faulty
+            from trl_glam.types import EnvironmentFault
+
+            runner = make_runner(faulty("hang"), num_slots=1, timeout=5.0)
+            runner.observations
+            os.kill(os.getpid(), signal.SIGINT)
+            print("still here", flush=True)
+            try:
+                for _ in range(3):
+                    runner.step()
+            except EnvironmentFault as error:
+                print(error, flush=True)
+            """
+        )
+    )
+    run = subprocess.run(
+        ["sh", "-c", 'trap "" INT; exec "$0" "$1"', sys.executable, str(script)],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("still here") and "its step has not returned for 5 seconds" in run.stdout
+
+
 class Stubborn(worlds.CorridorEnv):
     def step(self, action):
         while self.time == 1:

@@ -25,7 +25,7 @@ from tests.faults.small import make_trainer
 from tests.rollout import worlds
 from tests.tiny_models import tiny_t5
 from tests.toy_envs import CorridorEnv
-from trl_glam import BCConfig, BCTrainer, GLAMConfig, GLAMTrainer, RandomAgent
+from trl_glam import BCConfig, BCTrainer, GLAMConfig, GLAMTrainer, RandomAgent, ScoringPolicy
 from trl_glam.cli import main as command_line
 from trl_glam.envs import PlainText, RestorableEnv
 from trl_glam.envs.contract import as_restorable
@@ -412,6 +412,60 @@ def test_resume_into_a_freshly_initialised_model_restores_every_tensor(t5, tmp_p
     assert ours.keys() == theirs.keys()
     for number in ours:
         assert all(torch.equal(ours[number][name], theirs[number][name]) for name in ours[number])
+
+
+class GrowingCorridor(CorridorEnv):
+    """Names an action that was never there before at every other cell, and shuffles the actions."""
+
+    def _info(self):
+        actions = [*super()._info()["admissible_actions"], f"climb rope {self.cell + self.time}"]
+        # "walk" stays the first: it is the index that moves.
+        return {"admissible_actions": [actions[0], *sorted(actions[1:], key=lambda a: hash((len(a), self.time)))]}
+
+
+def test_offsets_of_strings_that_turned_up_on_the_way_come_back(t5, tmp_path):
+    # Beside which other strings one is scored changes the last digits of its offset, and a resumed run would meet them
+    # in other company.
+    settings = {"total_env_steps": 96, **SAVING}
+    unbroken = make_trainer(t5, tmp_path / "a", GrowingCorridor, **settings)
+    met = set(unbroken.policy.policy_config.calibration.offsets)
+    unbroken.train()
+    offsets = unbroken.policy.policy_config.calibration.offsets
+    assert len(offsets) > len(met)
+    make_trainer(t5, tmp_path / "b", GrowingCorridor, [StopAt(3)], **settings).train()
+    resumed = make_trainer(t5, tmp_path / "b", GrowingCorridor, **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.policy.policy_config.calibration.offsets == offsets
+    assert_equal_tensors(resumed, unbroken)
+
+
+class TurningCorridor(CorridorEnv):
+    """The same three actions in another order at every step."""
+
+    def _info(self):
+        actions = ["walk", "wait", "sing a song"]
+        return {"admissible_actions": actions[self.time % 3 :] + actions[: self.time % 3]}
+
+    def step(self, action):
+        return super().step(int(self._info()["admissible_actions"][action] != "walk"))
+
+
+def test_an_action_head_keeps_its_order_over_a_resume(t5, tmp_path):
+    def build(name, callbacks=None):
+        policy = ScoringPolicy.from_pretrained(t5, head="action", num_actions=3)
+        args = make_trainer(t5, tmp_path / name, TurningCorridor, **SAVING).args
+        return GLAMTrainer(policy, args, environment_factory=TurningCorridor, callbacks=callbacks)
+
+    torch.manual_seed(0)
+    unbroken = build("a")
+    unbroken.train()
+    torch.manual_seed(0)
+    build("b", [StopAt(3)]).train()
+    torch.manual_seed(0)
+    resumed = build("b")
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.policy.policy_config.actions == unbroken.policy.policy_config.actions
+    assert_equal_tensors(resumed, unbroken)
 
 
 # -- environments that do not come back

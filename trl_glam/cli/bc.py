@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     types = (BCArguments, BCConfig, ModelConfig)
     own, args, model_args = parse_recipe("bc", types, argv, "Train a scoring policy by cloning an interaction log.")
     trainer = make_trainer(own, args, model_args)
-    print(run_summary(trainer), flush=True)
+    print(run_summary(trainer), trainer.check_memory(), sep="\n", flush=True)
     trainer.train(resume_from_checkpoint=resume_request(args.resume_from_checkpoint))
     metrics = trainer.evaluate()
     is_repository = not find_shards(own.dataset_name)

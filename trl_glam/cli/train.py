@@ -55,11 +55,11 @@ def main(argv: Sequence[str]) -> int:
     # For a plan the run keeps its sizes and stops early: nothing is saved.
     if own.plan:
         args.save_strategy = args.eval_strategy = "no"
-        args.report_to = []
+        args.log_interactions, args.report_to = False, []
     trainer = make_trainer(args, model_args)
+    print(run_summary(trainer), trainer.check_memory(), sep="\n", flush=True)
     if own.plan:
         return _plan(trainer)
-    print(run_summary(trainer), flush=True)
     trainer.train(resume_from_checkpoint=resume_request(args.resume_from_checkpoint))
     metrics = trainer.evaluate()
     finish(trainer)
@@ -100,7 +100,6 @@ def run_summary(trainer: GLAMTrainer) -> str:
 
 def _plan(trainer: GLAMTrainer) -> int:
     args = trainer.args
-    print(run_summary(trainer), flush=True)
     trainer.stop_after_updates = min(_PLANNED_UPDATES, args.num_updates)
     started = time.perf_counter()
     trainer.train()

@@ -14,7 +14,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from .checkpoint_state import write_atomically
 from .curriculum import LearningProgress
 from .gathering import any_process, explained_variance, gather_episodes, sum_over_processes
 from .glam_config import GLAMConfig
+from .memory import MemorySettings
 from .not_finite import not_finite, packed_tensors
 from .policy_trainer import _PolicyTrainer
 from .ppo_loss import PPOBatch, ppo_loss
@@ -164,7 +165,8 @@ class GLAMTrainer(_PolicyTrainer):
     def _make_probes(self) -> list[tuple[str, tuple[str, ...]]]:
         if not self.args.num_probe_prompts:
             return []
-        prompts, actions = self._first_observations(self.args.num_probe_prompts)
+        first = self._first_observations(self.args.num_probe_prompts)
+        prompts, actions = [o.prompt for o in first], [o.admissible_actions for o in first]
         if self.is_world_process_zero():
             probes = [{"prompt": p, "admissible_actions": list(a)} for p, a in zip(prompts, actions, strict=True)]
             write_atomically(Path(self.args.output_dir, "probes.json"), json.dumps(probes, indent=1))
@@ -204,6 +206,11 @@ class GLAMTrainer(_PolicyTrainer):
         finally:
             if self._runner is not None:
                 self._runner.close()
+
+    def _memory_settings(self) -> MemorySettings:
+        args = self.args
+        steps = args.num_updates * args.num_envs * args.rollout_steps // args.world_size
+        return replace(super()._memory_settings(), reference=args.beta > 0, cached_prompts=steps)
 
     def _value_learning_rate(self) -> float:
         return self.args.value_learning_rate or self.args.learning_rate
@@ -279,9 +286,10 @@ class GLAMTrainer(_PolicyTrainer):
             self._writer.update = self.update
             self._writer.policy_revision = f"update-{self.update}"
         try:
-            self._log_probes()
-            rollout, steps = self._play()
-            self._value_the_ends(rollout, steps)
+            with self._acting():
+                self._log_probes()
+                rollout, steps = self._play()
+                self._value_the_ends(rollout, steps)
         except NotFiniteError as error:
             raise self._keep_not_finite(error) from error
         if self._reference_lm is not None:

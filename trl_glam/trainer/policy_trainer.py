@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.trainer_utils import rotate_checkpoints
+from trl.models.utils import disable_gradient_checkpointing
 
 from .._compat import _BaseTrainer, parameters_are_sharded
 from ..agents import Agent, ScoringAgent
@@ -29,15 +31,24 @@ from ..cards import write_policy_card
 from ..evaluation import EvaluationResult, Panel
 from ..hub.client import call
 from ..hub.trainer_push import push_checkpoint, push_run
-from ..policy import ScoringPolicy
+from ..policy import PolicyConfig, ScoringPolicy
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, ListedEpisodes, Runner, Sink
 from ..rollout.runner import TRAINING_SEEDS
 from ..training_summary import TrainingSummary, curves_of, recipe_settings
-from ..types import EpisodeKey, InvalidInputError, NotFiniteError
+from ..types import EpisodeKey, InvalidInputError, NotFiniteError, Observation
 from .checkpoint_state import find_checkpoint, load_state, save_state, whole_or_gone, write_manifest
 from .environment_source import EnvironmentSource
 from .gathering import any_process, mean_metrics
+from .memory import (
+    MemoryEstimate,
+    MemorySettings,
+    Rows,
+    check_memory,
+    estimate_memory,
+    free_memory,
+    typical_rows,
+)
 from .not_finite import not_finite
 from .policy_setup import build_policy, set_template
 from .policy_trainer_config import _PolicyTrainerConfig
@@ -226,7 +237,7 @@ class _PolicyTrainer(_BaseTrainer):
             on_environment_error=args.on_environment_error,
         )
         try:
-            with whole_layers(self.policy) if self.model_wrapped is self.model else nullcontext():
+            with self._acting(), whole_layers(self.policy) if self.model_wrapped is self.model else nullcontext():
                 # Ranks that share parameters must forward together: all go on while any has an episode to play.
                 while any_process(self.accelerator, bool(runner.observations)):
                     runner.step()
@@ -259,7 +270,8 @@ class _PolicyTrainer(_BaseTrainer):
         must_calibrate = calibration.mode != "none" and not calibration.prompts
         if not must_calibrate and policy.value_head.is_fitted:
             return
-        prompts, actions = self._first_observations(self.args.calibration_prompts)
+        first = self._first_observations(self.args.calibration_prompts)
+        prompts, actions = [o.prompt for o in first], [o.admissible_actions for o in first]
         if not policy.value_head.is_fitted:
             policy.fit_value_normalizer(prompts)
         if must_calibrate:
@@ -268,7 +280,7 @@ class _PolicyTrainer(_BaseTrainer):
                 prompts = [policy.prompt_template.content_free(strings)]
             policy.calibrate(prompts, strings)
 
-    def _first_observations(self, count: int) -> tuple[list[str], list[tuple[str, ...]]]:
+    def _first_observations(self, count: int) -> list[Observation]:
         seeds = range(2 * TRAINING_SEEDS, 2 * TRAINING_SEEDS + count)
         keys = [EpisodeKey(self.environments.env_id, seed, env_kwargs=self.environments.env_kwargs) for seed in seeds]
         runner = Runner(
@@ -282,10 +294,56 @@ class _PolicyTrainer(_BaseTrainer):
             on_environment_error=self.args.on_environment_error,
         )
         try:
-            observations = runner.observations
+            return runner.observations
         finally:
             runner.close()
-        return [o.prompt for o in observations], [o.admissible_actions for o in observations]
+
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        """Nothing is recomputed while the policy acts: there is no backward pass that would need it."""
+        with disable_gradient_checkpointing(self.policy, self.args.gradient_checkpointing_kwargs):
+            yield
+
+    def check_memory(self) -> str:
+        """
+        Say what the run will take at its peak; called before training, by all processes.
+
+        Returns:
+            `str`: one line, see [`MemoryEstimate`].
+
+        Raises:
+            [`InvalidInputError`]: when it is more than is free, unless `args.check_memory` is off.
+        """
+        args = self.args
+        available = float(free_memory(args.device))
+        if args.world_size > 1:
+            available = self.accelerator.gather(torch.tensor([available], device=args.device)).min().item()
+        settings, rows = self._memory_settings(), self._typical_rows()
+        return check_memory(self.policy, rows, settings, int(available), refuse=args.check_memory)
+
+    def memory_estimate(self) -> MemoryEstimate:
+        """What the run will take at its peak, in bytes of one process."""
+        return estimate_memory(self.policy, self._typical_rows(), self._memory_settings())
+
+    def _typical_rows(self) -> Rows:
+        return typical_rows(self.policy, self._first_observations(min(self.args.calibration_prompts, 8)))
+
+    def _memory_settings(self) -> MemorySettings:
+        args = self.args
+        strategy = "single" if args.world_size == 1 else "ddp"
+        if self.is_deepspeed_enabled:
+            strategy = f"zero{self.accelerator.state.deepspeed_plugin.zero_stage}"
+        elif self.is_fsdp_enabled:
+            strategy = "fsdp"
+        return MemorySettings(
+            update_rows=args.per_device_train_batch_size,
+            acting_rows=args.per_device_rollout_batch_size,
+            optim=str(args.optim),
+            bf16=args.bf16,
+            gradient_checkpointing=args.gradient_checkpointing,
+            strategy=strategy,
+            world_size=args.world_size,
+        )
 
     def _prepare_for_forward(self) -> None:
         # As Trainer's own evaluation does before any training has wrapped the model.
@@ -497,6 +555,10 @@ class _PolicyTrainer(_BaseTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
+            # What was fixed when a string was first met: beside which others its offset was computed changes the last
+            # digits, and the order of an action head's outputs is that of the first set.
+            saved, own = PolicyConfig.load(checkpoint), self.policy.policy_config
+            self.policy.policy_config = replace(own, calibration=saved.calibration, actions=saved.actions)
             self.load_exact_state(*load_state(checkpoint, self.args.process_index))
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

@@ -99,6 +99,8 @@ class _PolicyTrainerConfig(_BaseConfig):
             one in a new environment. Both say which environment, seed, step and actions it was.
         num_processes (`int`, *optional*):
             Number of processes that the run is meant for: another number ends it at once. `None`: any number.
+        check_memory (`bool`, *optional*, defaults to `True`):
+            Whether `trl-glam train` and `trl-glam bc` refuse a run whose estimated peak memory is more than is free.
         model_init_kwargs (`dict[str, Any]`, *optional*):
             Passed to the language model's `from_pretrained`.
     """
@@ -188,6 +190,9 @@ class _PolicyTrainerConfig(_BaseConfig):
     )
     num_processes: int | None = field(
         default=None, metadata={"help": "Processes that the run is meant for: another number ends it at once."}
+    )
+    check_memory: bool = field(
+        default=True, metadata={"help": "Refuse a run whose estimated peak memory is more than is free."}
     )
     model_init_kwargs: JSONObject | None = field(
         default=None, metadata={"help": "Keyword arguments of the language model's `from_pretrained`, as JSON."}
