@@ -21,8 +21,10 @@ from tests.toy_envs import CorridorEnv
 from trl_glam import GLAMConfig, GLAMTrainer, ScoringPolicy
 from trl_glam.agents import ScoringAgent
 from trl_glam.cli.main import main
-from trl_glam.trainer import memory, policy_trainer
+from trl_glam.policy.packed_pass import TOKENS_PER_GROUP
+from trl_glam.trainer import policy_trainer
 from trl_glam.trainer.memory import MemorySettings, check_memory, estimate_memory, ways_to_save
+from trl_glam.trainer.pass_without_data import LiveBytes, PassWithoutData, Step
 from trl_glam.types import InvalidInputError
 
 
@@ -73,10 +75,9 @@ def test_estimate_is_within_a_fifth_of_the_measured_peak(middle_t5, tmp_path, jo
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_what_is_counted_without_data_is_what_a_pass_with_data_holds(make, checkpointing, tmp_path):
     policy = ScoringPolicy.from_pretrained(make(tmp_path))
-    settings = dataclasses.replace(SETTINGS, gradient_checkpointing=checkpointing)
-    simulation = memory._Simulation(policy, settings)
-    batch = simulation._batch(ROWS[0], 8)
-    counted = simulation._run(batch, learning=True)
+    one_pass = PassWithoutData(policy, gradient_checkpointing=checkpointing)
+    batch = one_pass.batch(ROWS[0], 8)
+    counted = one_pass.run(batch, learning=True)
     policy.train()
     if checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
@@ -84,17 +85,17 @@ def test_what_is_counted_without_data_is_what_a_pass_with_data_holds(make, check
         parameter.grad = torch.zeros_like(parameter)
     known = [*policy.parameters(), *policy.buffers(), *(p.grad for p in policy.parameters())]
     known += [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
-    with memory._LiveBytes(known) as live:
-        memory._Step(policy)(batch, True)
+    with LiveBytes(known) as live:
+        Step(policy)(batch, True)
     assert counted == pytest.approx(live.peak, rel=0.01)
 
 
 def test_many_groups_of_rows_are_told_from_few(t5):
-    simulation = memory._Simulation(ScoringPolicy.from_pretrained(t5), SETTINGS)
-    tokens = len(simulation.policy.packer.prompt_ids(PROMPTS[0]))
-    many = 5 * -(-memory.TOKENS_PER_GROUP["cpu"] // tokens)
-    direct = simulation._run(simulation._batch(ROWS[0], many), learning=True)
-    assert simulation.peak(ROWS[:1], many, learning=True) == pytest.approx(direct, rel=0.02)
+    one_pass = PassWithoutData(ScoringPolicy.from_pretrained(t5))
+    tokens = len(one_pass.policy.packer.prompt_ids(PROMPTS[0]))
+    many = 5 * -(-TOKENS_PER_GROUP["cpu"] // tokens)
+    direct = one_pass.run(one_pass.batch(ROWS[0], many), learning=True)
+    assert one_pass.peak(ROWS[:1], many, learning=True) == pytest.approx(direct, rel=0.02)
 
 
 def test_parts_follow_from_the_settings(t5):

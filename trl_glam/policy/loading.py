@@ -130,6 +130,12 @@ def load_language_model(
             )
     except _LOADING_ERRORS as error:
         raise _unloadable(name, error) from error
+    except ImportError as error:
+        if quantization_config is None:
+            raise
+        raise InvalidInputError(
+            f"{name} cannot be loaded quantised ({str(error).splitlines()[0]}): pip install 'trl-glam[quantization]'."
+        ) from error
     # transformers fills the holes with random weights, and only warns.
     faults = {
         "missing": info["missing_keys"],

@@ -1,39 +1,29 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """How much memory a run will take at its peak, told before it starts.
 
-Weights, gradients, optimizer states and a reference model are counted from the shapes of the parameters. What a
-forward and backward takes is found by doing them on tensors that have shapes and no data (PyTorch's fake tensors): the
-policy's own code runs, so gradient checkpointing, adapters, autocast and any architecture are counted as they are,
-in seconds and without the memory. Left out: what Python and its libraries take before a model is there (about 0.5 GiB
-on a CPU, 0.5 GiB of context on a GPU), the allocator's fragments, and the environments.
-
-All sizes are bytes of one process.
+Weights, gradients, optimizer states and a reference model are counted from the shapes of the parameters; what a
+forward and backward takes is found by doing them on tensors without data (`pass_without_data.py`). Left out: what
+Python and its libraries take before a model is there (about 0.5 GiB on a CPU, 0.5 GiB of context on a GPU), the
+allocator's fragments, the environments, and the keys and values kept of append-only prompts. All sizes are bytes of
+one process.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import os
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from .._compat import FakeTensorMode, attention_implementation
-from ..policy import PackedBatch, ScoringPolicy
-from ..policy.loading import add_adapter, base_of, fuse_activations, zero_dropout_of_modules
-from ..policy.packed_pass import TOKENS_PER_GROUP
+from ..policy import ScoringPolicy
 from ..types import InvalidInputError, Observation
+from .pass_without_data import PassWithoutData, Rows
 
 
 GIB = 2**30
@@ -41,8 +31,6 @@ GIB = 2**30
 _OPTIMIZER_STATES = {"sgd": 0.0, "adafactor": 0.01, "rmsprop": 1.0, "adagrad": 1.0, "lion_32bit": 1.0}
 _OPTIMIZER_STATES |= dict.fromkeys(("adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit"), 0.5)
 _ADAMW_STATES = 2.0
-
-Rows = Sequence[tuple[str, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -174,13 +162,13 @@ def estimate_memory(policy: ScoringPolicy, rows: Rows, settings: MemorySettings)
     if policy.encoder_cache is not None:
         states = math.ceil(settings.cached_prompts * sum(tokens) / len(tokens) * width * 4)
         cache = min(states, policy.encoder_cache.max_bytes)
-    simulation = _Simulation(policy, settings)
+    one_pass = PassWithoutData(policy, settings.bf16, settings.gradient_checkpointing)
     return MemoryEstimate(
         weights=int(weights * settings.split("weights")),
         gradients=int(trained * settings.split("gradients")),
         optimizer=int(trained * _OPTIMIZER_STATES.get(settings.optim, _ADAMW_STATES) * settings.split("optimizer")),
-        activations=simulation.peak(rows, settings.update_rows, learning=True),
-        acting=simulation.peak(rows, settings.acting_rows, learning=False),
+        activations=one_pass.peak(rows, settings.update_rows, learning=True),
+        acting=one_pass.peak(rows, settings.acting_rows, learning=False),
         reference=int(language_model * settings.split("weights")) if settings.reference else 0,
         encoder_cache=cache,
     )
@@ -302,152 +290,3 @@ def _bytes(parameter: nn.Parameter) -> int:
     # ZeRO-3 leaves an empty tensor and the shape of the whole behind.
     shape = getattr(parameter, "ds_shape", parameter.shape)
     return math.prod(shape) * parameter.element_size()
-
-
-# ---- forward and backward without data ------------------------------------------------------------------------------
-
-
-# Tables of a `PackedBatch` with a line for each row, or each decision.
-_PER_ROW = ("prompt_ids", "prompt_mask", "layout_of", "action_mask")
-
-
-class _LiveBytes(TorchDispatchMode):
-    """
-    Counts the bytes of all tensors that are made while it is active and not yet freed.
-
-    Without data nobody knows how many entries a mask chooses: all of them, as no prompt of the simulation is padded.
-    """
-
-    def __init__(self, known: Sequence[torch.Tensor]) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._sizes: dict[int, Any] = {tensor.untyped_storage()._cdata: None for tensor in known}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten.index.Tensor and args[1][0] is not None and args[1][0].dtype == torch.bool:
-            result = args[0].new_empty(args[0].numel())
-        else:
-            result = func(*args, **(kwargs or {}))
-        for tensor in tree_iter(result):
-            if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage())
-        return result
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._sizes:
-            return
-        size = storage.nbytes()
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        self._sizes[key] = weakref.ref(storage, lambda _: self._remove(key, size))
-
-    def _remove(self, key: int, size: int) -> None:
-        self.now -= size
-        del self._sizes[key]
-
-
-class _Step(nn.Module):
-    """A forward, and a backward of something like the loss; in one module, because both need the same parameters."""
-
-    def __init__(self, policy: ScoringPolicy) -> None:
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, batch: PackedBatch, learning: bool) -> None:
-        output = self.policy(batch)
-        if learning:
-            log_probs = output.logits.log_softmax(-1)
-            (log_probs[:, 0].mean() + output.values.mean()).backward()
-
-
-class _Simulation:
-    """Runs a policy's forward and backward on fake tensors; `settings` as in [`estimate_memory`]."""
-
-    def __init__(self, policy: ScoringPolicy, settings: MemorySettings) -> None:
-        self.device = policy.device if policy.device.type != "meta" else torch.device("cpu")
-        self.settings = settings
-        self.trained = {name: parameter.requires_grad for name, parameter in policy.named_parameters()}
-        has_data_only = policy.is_quantized or any(hasattr(p, "ds_shape") for p in policy.parameters())
-        self.policy = _skeleton(policy) if has_data_only else policy
-
-    def peak(self, rows: Rows, num_rows: int, learning: bool) -> int:
-        """Most bytes at a time for so many rows, all as long as the middle one of those given (by length)."""
-        row = sorted(rows, key=lambda row: len(self.policy.packer.prompt_ids(row[0])))[len(rows) // 2]
-        tokens = len(self.policy.packer.prompt_ids(row[0]))
-        group = math.ceil(TOKENS_PER_GROUP.get(self.device.type, TOKENS_PER_GROUP["cuda"]) / tokens)
-        if num_rows <= 3 * group:
-            return self._run(self._batch(row, num_rows), learning)
-        # Groups of rows pass one after the other. Acting frees each before the next; learning keeps what they hold,
-        # and from the second one on the sum of each parameter's gradients until all groups have theirs.
-        if not learning:
-            return self._run(self._batch(row, group), learning)
-        two, three = (self._run(self._batch(row, count * group), learning) for count in (2, 3))
-        return int(two + (three - two) * (num_rows - 2 * group) / group)
-
-    def _batch(self, row: tuple[str, Sequence[str]], count: int) -> PackedBatch:
-        """A row so many times, taken to be different ones."""
-        prompt, actions = row[0], list(row[1])
-        config = self.policy.policy_config
-        head_actions = config.actions or actions if config.head == "action" else None
-        batch = self.policy.packer.pack([prompt], [actions], head_actions=head_actions)
-        per_row = {name: getattr(batch, name).repeat_interleave(count, 0) for name in _PER_ROW}
-        return dataclasses.replace(
-            batch,
-            **per_row,
-            row_of=torch.arange(count),
-            lengths=batch.lengths * count,
-            row_tokens=batch.row_tokens * count,
-        )
-
-    def _run(self, batch: PackedBatch, learning: bool) -> int:
-        fake = FakeTensorMode()
-        step, was_training = _Step(self.policy), self.policy.training
-        checkpointed = self.policy.is_gradient_checkpointing
-
-        def without_data(tensor: torch.Tensor) -> torch.Tensor:
-            return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=self.device)
-
-        with fake:
-            state = {name: without_data(buffer) for name, buffer in step.named_buffers()}
-            for name, parameter in step.named_parameters():
-                state[name] = without_data(parameter).requires_grad_(self.trained[name.removeprefix("policy.")])
-                if learning and state[name].requires_grad:
-                    # They are counted elsewhere, and there from the second micro-batch of a step on.
-                    state[name].grad = torch.empty_like(state[name])
-            tensors = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
-            tensors = {name: without_data(t) for name, t in tensors.items() if isinstance(t, torch.Tensor)}
-            known = [*state.values(), *tensors.values(), *(t.grad for t in state.values() if t.grad is not None)]
-        live = _LiveBytes(known)
-        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.bf16)
-        try:
-            self.policy.train(learning)
-            self._checkpoint(learning and self.settings.gradient_checkpointing)
-            with fake, live, autocast, torch.set_grad_enabled(learning):
-                torch.func.functional_call(step, state, (dataclasses.replace(batch, **tensors), learning))
-        finally:
-            self.policy.train(was_training)
-            self._checkpoint(checkpointed)
-        return live.peak
-
-    def _checkpoint(self, wanted: bool) -> None:
-        if wanted and not self.policy.is_gradient_checkpointing:
-            self.policy.gradient_checkpointing_enable({"use_reentrant": False})
-        elif not wanted and self.policy.is_gradient_checkpointing:
-            self.policy.gradient_checkpointing_disable()
-
-
-def _skeleton(policy: ScoringPolicy) -> ScoringPolicy:
-    """The same policy without weights, for one whose parameters are quantised or partitioned."""
-    base = base_of(policy.lm)
-    config = copy.deepcopy(base.config)
-    if policy.is_quantized:
-        del config.quantization_config
-    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    with torch.device("meta"):
-        lm = auto.from_config(config, dtype=base.dtype, attn_implementation=attention_implementation(base.config))
-        if policy.lm is not base:
-            lm = add_adapter(lm, policy.lm.active_peft_config, policy.policy_config.base_model)
-        zero_dropout_of_modules(lm)
-        fuse_activations(lm)
-        return ScoringPolicy(lm, policy.tokenizer, copy.deepcopy(policy.policy_config))

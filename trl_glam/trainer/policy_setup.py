@@ -57,6 +57,11 @@ def build_policy(
         model_init_kwargs=options,
         **named,
     )
+    if policy.is_quantized and not policy._hf_peft_config_loaded:
+        raise InvalidInputError(
+            "A quantised model has no weights that could be trained: pass a peft_config (use_peft in a recipe), which "
+            "trains an adapter on top of it."
+        )
     if policy.prompt_template is None:
         # A plain language model, not a saved policy.
         config = policy.policy_config

@@ -43,13 +43,13 @@ from .gathering import any_process, mean_metrics
 from .memory import (
     MemoryEstimate,
     MemorySettings,
-    Rows,
     check_memory,
     estimate_memory,
     free_memory,
     typical_rows,
 )
 from .not_finite import not_finite
+from .pass_without_data import Rows
 from .policy_setup import build_policy, set_template
 from .policy_trainer_config import _PolicyTrainerConfig
 from .sample_episode import SampleEpisodeCallback
