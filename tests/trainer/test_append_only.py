@@ -126,7 +126,7 @@ def test_a_rollout_reads_each_episode_once_its_terminal_observation_too(llama, t
                 del last[old]
             last[text] = None
     texts = sum(len(policy.packer.prompt_ids(text)) for text in last)
-    branches = 1 + max(len(policy.packer.candidates.layout(s, True).branch_ids) for s in rollout.action_sets)
+    branches = max(len(policy.packer.candidates.layout(s, True).branch_ids) for s in rollout.action_sets)
     decisions = rollout.actions.size + len(last)
     assert texts < agent.num_tokens <= texts + decisions * branches
 

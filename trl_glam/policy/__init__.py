@@ -1,9 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """A language model -> a distribution over given actions, and a value.
 
-Read in order: `config`, `candidates`, `decision_tables`, `packing`, `encoder_decoder`, `decoder_only` and
-`plain_pass`, `prefix_cache`, `episode_batch` and `episode_pass`, `scoring`, `packed_pass`, `heads`, `loading`,
-`calibration`, `self_check`, `saving`, `output`, `scoring_policy`.
+Read in order: `config`, `candidates`, `decision_tables`, `packing`, `encoder_decoder` and `t5_rows`, `decoder_only`,
+`needed_rows` and `plain_pass`, `prefix_cache`, `episode_batch` and `episode_pass`, `scoring`, `packed_pass`, `heads`,
+`loading`, `calibration`, `self_check`, `saving`, `output`, `scoring_policy`.
 """
 
 from .config import Calibration, PolicyConfig

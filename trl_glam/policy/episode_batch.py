@@ -29,16 +29,14 @@ class EpisodeBatch(DecisionTables):
     Args:
         text_ids (`torch.Tensor` of shape `(T, P)`):
             int64 token ids of the texts from the first token that is to be read, padded on the right.
-        root_ids (`torch.Tensor` of shape `(R,)`):
-            int64 last token of each decision's prompt.
         ends (`torch.Tensor` of shape `(R,)`):
             int64 tokens of each decision's prompt, those read before included.
         lengths (`tuple[int, ...]`):
-            Tokens to be read of each text. A last token that only the last decision reads is not among them.
+            Tokens to be read of each text, at least one.
         stored (`tuple[int, ...]`):
             Tokens of each text that were read before and are in the cache.
         text_of (`tuple[int, ...]`), widths (`tuple[int, ...]`):
-            Text of each decision, in ascending order, and the positions it adds: its root and its branch.
+            Text of each decision, in ascending order, and the positions that its branch adds.
         repeated_tokens (`int`):
             Tokens saved against one row of text for every decision.
         cache ([`PrefixCache`] or `None`):
@@ -50,7 +48,6 @@ class EpisodeBatch(DecisionTables):
     """
 
     text_ids: torch.Tensor
-    root_ids: torch.Tensor
     ends: torch.Tensor
     lengths: tuple[int, ...]
     stored: tuple[int, ...]
@@ -67,9 +64,9 @@ class EpisodeBatch(DecisionTables):
         return sum(self.lengths) + sum(self.widths)
 
     def without_actions(self, keep_branch: int) -> EpisodeBatch:
-        """The same decisions with nothing to score; a decision's root stays, as it gives the state."""
+        """The same decisions with nothing to score."""
         batch = super().without_actions(keep_branch)
-        return replace(batch, widths=(1,) * len(self.widths))
+        return replace(batch, widths=(0,) * len(self.widths))
 
     def decisions(self, rows: Sequence[int]) -> DecisionTables:
         """The tables of some distinct decisions."""
@@ -132,30 +129,29 @@ def pack_episodes(
         stored = [0] * len(chains)
     else:
         chains = [[key] for key in ids_of]
-        stored = [cache.stored(slot_of[chain[0]], ids_of[chain[0]]) for chain in chains]
+        # The last token is read (again), as it gives the state.
+        stored = [min(cache.stored(slot_of[key], ids_of[key]), len(ids_of[key]) - 1) for (key,) in chains]
     # Texts of like length stand together, so that groups of them have little padding.
     order = sorted(range(len(chains)), key=lambda i: len(ids_of[chains[i][-1]]) - stored[i])
     chains, stored = [chains[i] for i in order], [stored[i] for i in order]
     texts = [ids_of[chain[-1]] for chain in chains]
-    # Without a cache nobody reads on behind the last decision, which brings its last token itself.
-    unread = [text[start : len(text) - (cache is None)] for text, start in zip(texts, stored, strict=True)]
+    unread = [text[start:] for text, start in zip(texts, stored, strict=True)]
 
     rows = [key for chain in chains for key in chain]
     row_index = {key: r for r, key in enumerate(rows)}
     layouts, action_sets, layout_of = packer.layouts(rows)
     ends = np.array([len(ids_of[key]) for key in rows], np.int64)
     packer.check_lengths(ends, layouts, layout_of)
-    widths = 1 + np.array([len(layout.branch_ids) for layout in layouts], np.int64)[layout_of]
+    widths = np.array([len(layout.branch_ids) for layout in layouts], np.int64)[layout_of]
     row_of = np.array([row_index[key] for key in keys], np.int64)
     text_ids = np.full((len(unread), max(map(len, unread))), packer.pad_id, np.int64)
     for i, ids in enumerate(unread):
         text_ids[i, : len(ids)] = ids
     lengths = tuple(map(len, unread))
-    alone = (ends + widths - 1)[row_of].sum()
+    alone = (ends + widths)[row_of].sum()
     return EpisodeBatch(
         **decision_tables(layouts, action_sets, layout_of, row_of, packer.pad_id, offsets, head_actions),
         text_ids=torch.from_numpy(text_ids),
-        root_ids=torch.from_numpy(np.array([ids_of[key][-1] for key in rows], np.int64)),
         ends=torch.from_numpy(ends),
         lengths=lengths,
         stored=tuple(stored),

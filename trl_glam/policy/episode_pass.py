@@ -1,9 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """Causal models: one pass over an `EpisodeBatch`, in which a text is read once for all its decisions.
 
-A row is `[text, decision 1, decision 2, ...]`. A decision is its root, a second copy of its prompt's last token, and
-behind it the trie of its actions; it sees the text before the root and itself. So all that is read off stands in the
-last columns, where `logits_to_keep` returns it, and the text goes on undisturbed: its last token is both.
+A row is `[text, branch 1, branch 2, ...]`. A branch is the trie of a decision's actions; it sees the text up to its
+prompt's last token, and its own ancestors. The first token of an action is scored by that last token itself, which the
+text goes on from undisturbed.
 
 Long texts go through the model in chunks, each of which attends to the keys and values of those before it, with their
 gradients. That leaves out what a causal mask would throw away, half of the attention, and most of the mask. Keys and
@@ -21,6 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from .._compat import parameters_are_sharded
 from .episode_batch import EpisodeBatch
+from .needed_rows import needed_rows
 from .scoring import action_scores, token_scores
 
 
@@ -32,10 +33,9 @@ _NO_LIMIT = 2**31
 
 @dataclass
 class _Reading:
-    """What one chunk gave: decisions, and their columns in `(rows x columns, ...)`."""
+    """What one chunk gave: n decisions, their logits of shape `(n, K, V)` and hidden states of shape `(n, K, d)`."""
 
     decisions: list[int]
-    roots: list[int]
     logits: torch.Tensor
     hidden: torch.Tensor
 
@@ -68,16 +68,11 @@ def run(
         batch = batch.without_actions(keep_branch=0)
     scores, states, order = [], [], []
     for reading in _read(lm, batch, tokens_per_chunk):
-        tables = batch.decisions(reading.decisions)
-        roots = torch.tensor(reading.roots, device=reading.hidden.device)
         order += reading.decisions
-        states.append(reading.hidden.index_select(0, roots))
+        states.append(reading.hidden[:, 0])
         if with_actions:
-            widths = torch.tensor([batch.widths[m] for m in reading.decisions], device=roots.device)
-            steps = torch.arange(int(widths.max()), device=roots.device)
-            columns = roots[:, None] + torch.minimum(steps, widths[:, None] - 1)
-            logits = reading.logits.index_select(0, columns.flatten()).view(*columns.shape, -1)
-            tokens = token_scores(logits, tables, normalize=scoring != "paper")
+            tables = batch.decisions(reading.decisions)
+            tokens = token_scores(reading.logits, tables, normalize=scoring != "paper")
             scores.append(action_scores(tokens, tables, scoring))
     back = torch.from_numpy(np.argsort(order)).to(batch.layout_of.device)
     return (torch.cat(scores)[back] if with_actions else None), torch.cat(states)[back]
@@ -88,7 +83,7 @@ def computed_tokens(lm: PreTrainedModel, batch: EpisodeBatch) -> int:
     total = 0
     for texts, chunk in _groups(lm, batch, None):
         for columns, decisions in _chunks(batch, texts, chunk):
-            width = _columns_of_decisions(batch, texts, decisions)[0].shape[1]
+            width = _branch_columns(batch, texts, columns, decisions)[0].shape[1]
             total += len(texts) * (columns.stop - columns.start + width)
     return total
 
@@ -113,15 +108,14 @@ def _groups(lm: PreTrainedModel, batch: EpisodeBatch, chunk: int | None) -> list
 
 
 def _chunks(batch: EpisodeBatch, texts: range, chunk: int) -> list[tuple[slice, list[int]]]:
-    """Columns of some texts that pass at once, and the decisions that stand in them; at least one chunk."""
+    """Columns of some texts that pass at once, and the decisions whose prompts end there."""
     width = max(batch.lengths[texts.start : texts.stop])
-    num_chunks = max(1, -(-width // chunk))
+    num_chunks = -(-width // chunk)
     size = -(-width // num_chunks)
     decisions: list[list[int]] = [[] for _ in range(num_chunks)]
     for m, end in enumerate(batch.ends.tolist()):
         if batch.text_of[m] in texts:
-            root = end - 1 - batch.stored[batch.text_of[m]]
-            decisions[min(max(root // size, 0), num_chunks - 1) if size else 0].append(m)
+            decisions[(end - 1 - batch.stored[batch.text_of[m]]) // size].append(m)
     return [(slice(i * size, min((i + 1) * size, width)), some) for i, some in enumerate(decisions)]
 
 
@@ -162,84 +156,74 @@ def _forward(
     decisions: list[int],
     past: DynamicCache | None,
 ) -> tuple[_Reading, int]:
-    """One call of the model: the same columns of some texts, and the decisions that stand in them."""
+    """One call of the model: the same columns of some texts, and behind them the branches of the decisions there."""
     device = batch.text_ids.device
-    decision, node, roots = _columns_of_decisions(batch, texts, decisions)
-    width = decision.shape[1]
-    decision, node = torch.from_numpy(decision).to(device), torch.from_numpy(node).to(device)
+    decision_of, node_of, read = _branch_columns(batch, texts, columns, decisions)
+    width = decision_of.shape[1]
+    decision, node = torch.from_numpy(decision_of).to(device), torch.from_numpy(node_of).to(device)
     there, decision = decision >= 0, decision.clamp(min=0)
-    layout, is_root, branch = batch.layout_of[decision], node == 0, (node - 1).clamp(min=0)
-    ids, depth = batch.root_ids[decision], torch.zeros_like(node)
-    if batch.branch_ids.shape[1]:
-        ids = torch.where(is_root, ids, batch.branch_ids[layout, branch])
-        depth = torch.where(is_root, 0, batch.branch_depth[layout, branch] + 1)
-    before = batch.ends[decision] - 1
+    layout, ends = batch.layout_of[decision], batch.ends[decision]
 
     num_columns = columns.stop - columns.start
     text_positions = key_positions[:, key_positions.shape[1] - num_columns :]
-    # A text's token sees those up to itself, a decision those before its root; padding sees none.
+    # A text's token sees those up to itself, a branch those of its prompt; padding sees none.
     last_seen = torch.cat(
-        [torch.where(text_positions < _NO_LIMIT, text_positions, -1), torch.where(there, before - 1, -1)], 1
+        [torch.where(text_positions < _NO_LIMIT, text_positions, -1), torch.where(there, ends - 1, -1)], 1
     )
     allowed_text = key_positions[:, None] <= last_seen[:, :, None]
     allowed = torch.cat([allowed_text, allowed_text.new_zeros(*allowed_text.shape[:2], width)], 2)
-    allowed[:, num_columns:, allowed_text.shape[2] :] = _within_decisions(batch, decision, there, layout, node)
+    # Inside a branch each position sees its ancestors and itself.
+    same = (decision[:, :, None] == decision[:, None]) & there[:, :, None] & there[:, None]
+    tree = batch.branch_mask[layout[:, :, None], node[:, :, None], node[:, None]] if width else same
+    allowed[:, num_columns:, allowed_text.shape[2] :] = same & tree
     # Padding attends to itself: a softmax over nothing would be NaN and reach the gradients.
     allowed.diagonal(offset=allowed.shape[2] - allowed.shape[1], dim1=1, dim2=2).fill_(True)
     mask = torch.zeros(allowed.shape, dtype=lm.dtype, device=device)
     mask = mask.masked_fill_(~allowed, torch.finfo(lm.dtype).min)[:, None]
 
-    positions = torch.cat(
-        [
-            torch.where(text_positions < _NO_LIMIT, text_positions, 0),
-            torch.where(there, before + depth, 0),
-        ],
-        1,
-    )
-    text_ids = batch.text_ids[texts.start : texts.stop, columns]
-    hidden: list[torch.Tensor] = []
-    hook = lm.get_output_embeddings().register_forward_pre_hook(lambda module, args: hidden.append(args[0]))
-    try:
+    ids = batch.text_ids[texts.start : texts.stop, columns]
+    positions = torch.where(text_positions < _NO_LIMIT, text_positions, 0)
+    if width:
+        ids = torch.cat([ids, batch.branch_ids[layout, node]], 1)
+        positions = torch.cat([positions, torch.where(there, ends + batch.branch_depth[layout, node], 0)], 1)
+    with needed_rows(lm, torch.from_numpy(read).to(device)) as hidden:
         logits = lm(
-            input_ids=torch.cat([text_ids, ids], 1),
+            input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             past_key_values=past,
             use_cache=past is not None,
-            # 0 would mean all; a chunk without decisions keeps one column that nobody reads.
-            logits_to_keep=max(width, 1),
         ).logits
-    finally:
-        hook.remove()
-    return _Reading(decisions, roots, logits.flatten(0, 1), hidden[0].flatten(0, 1)), width
+    return _Reading(decisions, logits, hidden[0]), width
 
 
-def _columns_of_decisions(
-    batch: EpisodeBatch, texts: range, decisions: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Lay decisions side by side: of each column its decision (-1: padding) and node (0: root), and the roots."""
+def _branch_columns(
+    batch: EpisodeBatch, texts: range, columns: slice, decisions: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Lay branches side by side behind a chunk of their texts.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`: of each branch column its decision (-1: padding) and its position
+        in the branch, of shape `(rows, width)`; and of each decision where its prompt's last token and its branch
+        stand in the flattened `(rows x (columns + width))`, of shape `(n, K)`.
+    """
     used = [0] * len(texts)
     starts = []
     for m in decisions:
-        starts.append(used[batch.text_of[m] - texts.start])
-        used[batch.text_of[m] - texts.start] += batch.widths[m]
-    width = max(used)
+        row = batch.text_of[m] - texts.start
+        starts.append(used[row])
+        used[row] += batch.widths[m]
+    width, num_columns = max(used), columns.stop - columns.start
     decision, node = np.full((len(texts), width), -1, np.int64), np.zeros((len(texts), width), np.int64)
-    roots = []
-    for m, start in zip(decisions, starts, strict=True):
-        row, columns = batch.text_of[m] - texts.start, slice(start, start + batch.widths[m])
-        decision[row, columns], node[row, columns] = m, np.arange(batch.widths[m])
-        roots.append(row * width + start)
-    return decision, node, roots
-
-
-def _within_decisions(
-    batch: EpisodeBatch, decision: torch.Tensor, there: torch.Tensor, layout: torch.Tensor, node: torch.Tensor
-) -> torch.Tensor:
-    """Which columns of decisions attend to which, `(rows, width, width)`: to the root, to ancestors, to themselves."""
-    sets, size = batch.branch_mask.shape[0], batch.branch_mask.shape[1] + 1
-    tree = torch.zeros(sets, size, size, dtype=torch.bool, device=node.device)
-    tree[:, :, 0] = True
-    tree[:, 1:, 1:] = batch.branch_mask
-    same = (decision[:, :, None] == decision[:, None]) & there[:, :, None] & there[:, None]
-    return same & tree[layout[:, :, None], node[:, :, None], node[:, None]]
+    # What stands behind a shorter branch is not scored; any position will do.
+    read = np.zeros((len(decisions), batch.branch_ids.shape[1] + 1), np.int64)
+    ends = batch.ends.tolist()
+    for i, (m, start) in enumerate(zip(decisions, starts, strict=True)):
+        text, count = batch.text_of[m], batch.widths[m]
+        row, branch = text - texts.start, np.arange(count)
+        decision[row, start : start + count], node[row, start : start + count] = m, branch
+        first = row * (num_columns + width)
+        read[i] = first + ends[m] - 1 - batch.stored[text] - columns.start
+        read[i, 1 : 1 + count] = first + num_columns + start + branch
+    return decision, node, read

@@ -13,6 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from .needed_rows import needed_rows
 from .packing import PackedBatch
 
 
@@ -45,18 +46,8 @@ def forward(lm: PreTrainedModel, batch: PackedBatch) -> tuple[torch.Tensor | Non
             rows.append(torch.cat([prompt, batch.branch_ids[layout, torch.from_numpy(path).to(prompt.device)]]))
     ids = pad_sequence(rows, batch_first=True)
     read = torch.from_numpy(read_rows * ids.shape[1] + read_columns).to(ids.device)
-    hidden: list[torch.Tensor] = []
-
-    def needed_only(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        hidden.append(args[0].flatten(0, 1)[read])
-        return (hidden[0],)
-
-    # The output layer is the one place that every causal model passes; it is shown what is read off and no more.
-    hook = lm.get_output_embeddings().register_forward_pre_hook(needed_only)
-    try:
+    with needed_rows(lm, read) as hidden:
         logits = lm(input_ids=ids, use_cache=False).logits
-    finally:
-        hook.remove()
     return (logits if batch.read_positions.shape[1] else None), hidden[0][:, 0]
 
 
