@@ -2,13 +2,14 @@
 """The guides are true: their Python runs, their commands and flags exist, their links lead somewhere.
 
 Python blocks of a page run in order in one namespace, with tiny models for the named ones and few steps for many.
-Commands are not run here (the tests of the command line do that); every command, flag, recipe and make target that a
-page names must exist.
+Commands are run by `test_docs_commands.py`; here every command, flag, recipe and make target that a page names, in a
+sentence too, must exist.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import re
 import shlex
@@ -28,6 +29,8 @@ PAGES = {path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md"
 PAGES["recipes/README.md"] = ROOT / "recipes" / "README.md"
 # Pages whose Python is run by a test of their own, which says more than "it runs".
 TESTED_ELSEWHERE = {"docs/environments.md", "docs/hub.md"}
+# Packages with an `__all__`.
+PACKAGES = ("envs", "policy", "rollout", "logs", "evaluation", "trainer", "hub", "report")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -110,3 +113,11 @@ def test_the_site_shows_every_page():
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for path in ROOT.glob("docs/**/*.md"):
         assert f": {path.relative_to(ROOT / 'docs').as_posix()}\n" in nav, path
+
+
+@pytest.mark.parametrize("package", ["trl_glam", *(f"trl_glam.{name}" for name in PACKAGES)])
+def test_the_reference_holds_everything_public(package):
+    reference = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/api/*.md"))
+    shown = set(re.findall(r"^::: \S+\.(\w+)$", reference, flags=re.M))
+    public = [name for name in importlib.import_module(package).__all__ if not name.isupper() and name[0] != "_"]
+    assert public and set(public) <= shown, sorted(set(public) - shown)
