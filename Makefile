@@ -16,6 +16,7 @@ PY = $(VENV)/bin/python
 RUN_STAMP = $(VENV)/.trl-glam-run
 DEV_STAMP = $(VENV)/.trl-glam-dev
 DOCS_STAMP = $(VENV)/.trl-glam-docs
+DEEPSPEED_STAMP = $(VENV)/.trl-glam-deepspeed
 # Two cores and several processes: one thread each, or they fight.
 TEST_ENV = OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1
 
@@ -27,11 +28,11 @@ demo: $(RUN_STAMP)
 test: $(DEV_STAMP)
 	$(TEST_ENV) $(PY) -m pytest -q -n 2 --dist loadgroup
 
-test-slow: $(DEV_STAMP)
+test-slow: $(DEV_STAMP) $(DEEPSPEED_STAMP)
 	$(TEST_ENV) $(PY) -m pytest -q -m slow
 
-test-faults: $(DEV_STAMP)
-	$(TEST_ENV) $(PY) -m pytest -q -m faults -s tests/faults
+test-faults: $(DEV_STAMP) $(DEEPSPEED_STAMP)
+	$(TEST_ENV) $(PY) -m pytest -q -m faults -s tests/faults tests/distributed
 
 quality: $(DEV_STAMP)
 	$(PY) -m ruff check .
@@ -94,6 +95,11 @@ $(RUN_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
 $(DEV_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
 	$(PY) -m pip install -q -e '.[local,test,dev]' -c $(VENV)/.trl-glam-constraints
 	touch $@ $(RUN_STAMP)
+
+# Its kernels are left out: they would be compiled, and nothing here uses them.
+$(DEEPSPEED_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
+	DS_BUILD_OPS=0 $(PY) -m pip install -q -e '.[deepspeed]' -c $(VENV)/.trl-glam-constraints
+	touch $@
 
 $(DOCS_STAMP): pyproject.toml $(VENV)/.trl-glam-constraints
 	$(PY) -m pip install -q -e '.[docs]' -c $(VENV)/.trl-glam-constraints

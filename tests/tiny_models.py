@@ -115,13 +115,14 @@ def tiny_t5(
     scaled: bool = False,
     tied: bool = False,
     dropout: float = 0.1,
+    d_ff: int = 64,
     seed: int = 0,
 ) -> str:
     """Flan-T5's shape by default: gated, decoder outputs not scaled, output layer not tied to the embeddings."""
     torch.manual_seed(seed)
     config_class, model_class = _T5_TYPES[model_type]
     config = config_class(
-        **_T5_SHAPE,
+        **_T5_SHAPE | {"d_ff": d_ff},
         feed_forward_proj="gated-gelu" if gated else "relu",
         dropout_rate=dropout,
         decoder_start_token_id=0,

@@ -1,0 +1,105 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""ZeRO-2 and ZeRO-3 on two CPU processes: really split, equal to DDP, and saved as a folder that loads anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSeq2SeqLM
+
+from tests.distributed import strategies
+from tests.tiny_models import PROMPTS, tiny_t5
+from trl_glam import ScoringPolicy
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+ACTIONS = [["turn left", "go forward", "toggle"]] * len(PROMPTS)
+SETTINGS: dict[str, Any] = {
+    "optim": "sgd",
+    "learning_rate": 1e-2,
+    "warmup_steps": 0,
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "total_env_steps": 96,
+    # Low enough to clip, the value head by itself.
+    "max_grad_norm": 0.5,
+}
+OWN = ("per_second", "share_computed", "tokens", "runtime", "total_flos")
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory) -> str:
+    # An output layer of its own, as in Flan-T5: ZeRO-3 must not tie it again.
+    return tiny_t5(tmp_path_factory.mktemp("t5"), tied=False)
+
+
+def run(strategy: str, model: str, folder: Path) -> list[dict[str, Any]]:
+    ranks_folder = folder.with_name(f"{folder.name}-ranks")
+    ranks_folder.mkdir()
+    ranks = strategies.start(strategy, ranks_folder)
+    try:
+        settings = {**SETTINGS, **strategies.SETTINGS[strategy]}
+        return ranks.run({"kind": "ppo", "model": model, "folder": str(folder), "settings": settings})
+    finally:
+        ranks.close()
+
+
+@pytest.fixture(scope="module")
+def ddp(t5, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ddp") / "run"
+    return run("ddp", t5, folder), folder
+
+
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_zero_trains_what_ddp_trains(strategy, t5, ddp, tmp_path):
+    pytest.importorskip("deepspeed", reason="needs the extra `deepspeed`")
+    theirs, their_folder = ddp
+    facts = run(strategy, t5, tmp_path / "run")
+    for own in facts:
+        assert own["distributed_type"] == "DistributedType.DEEPSPEED" and own["wrapper"] == "DeepSpeedEngine"
+        # Half of the optimizer's state each, and under ZeRO-3 half of the weights (and a little padding).
+        assert own["optimized"] <= 0.6 * own["trainable"]
+        assert own["held"] <= 0.6 * own["trainable"] if strategy == "zero3" else own["held"] == own["trainable"]
+        assert own["played"] == theirs[0]["played"]
+    for one, two in zip(theirs[0]["history"], facts[0]["history"], strict=True):
+        assert one.keys() == two.keys()
+        for name, value in one.items():
+            if not any(part in name for part in OWN):
+                assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-4, nan_ok=True), name
+    assert max(row.get("value_grad_norm", 0) for row in facts[0]["history"]) > SETTINGS["max_grad_norm"]
+    check_folder(tmp_path / "run" / "final", their_folder / "final", t5)
+
+
+def check_folder(ours: Path, theirs: Path, model: str) -> None:
+    """One standard folder: the same files with the same tensors, the same scores, and the plain class loads it."""
+    assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()}
+    for file in theirs.glob("*.safetensors"):
+        one, two = load_file(file), load_file(ours / file.name)
+        assert one.keys() == two.keys()
+        for name, tensor in one.items():
+            torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5)
+    scores = [ScoringPolicy.from_pretrained(folder).score(PROMPTS, ACTIONS) for folder in (ours, theirs)]
+    torch.testing.assert_close(scores[0].logits, scores[1].logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores[0].values, scores[1].values, rtol=1e-4, atol=1e-4)
+    untrained = AutoModelForSeq2SeqLM.from_pretrained(model)
+    trained = AutoModelForSeq2SeqLM.from_pretrained(ours)
+    assert torch.equal(trained.lm_head.weight, untrained.lm_head.weight)
+    assert not torch.equal(trained.lm_head.weight, trained.shared.weight)
+
+
+@pytest.mark.parametrize("strategy", ["zero2", "zero3 recipe"])
+def test_the_recipes_split_as_they_say(strategy, tmp_path):
+    """The shipped configurations as they are, through `accelerate launch`, on a model with tensors above 100,000."""
+    pytest.importorskip("deepspeed", reason="needs the extra `deepspeed`")
+    model = tiny_t5(tmp_path / "model", d_ff=4096)
+    facts = run(strategy, model, tmp_path / "run")
+    for own in facts:
+        assert own["distributed_type"] == "DistributedType.DEEPSPEED" and own["wrapper"] == "DeepSpeedEngine"
+        assert own["optimized"] <= 0.6 * own["trainable"]
+        assert strategy == "zero2" or own["held"] <= 0.6 * own["trainable"]
+    assert ScoringPolicy.from_pretrained(tmp_path / "run" / "final").score(PROMPTS, ACTIONS).logits.isfinite().all()
