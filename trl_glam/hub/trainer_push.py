@@ -18,11 +18,11 @@ from .push import push_policy
 
 
 if TYPE_CHECKING:
-    from ..trainer.policy_trainer import _PolicyTrainer
+    from ..trainer.saved_trainer import _SavedTrainer
 
 
 def push_run(
-    trainer: _PolicyTrainer,
+    trainer: _SavedTrainer,
     commit_message: str,
     blocking: bool,
     token: str | None,
@@ -34,7 +34,7 @@ def push_run(
     Save the policy and put it on the Hub with its card and an episode; implements `trainer.push_to_hub`.
 
     Args:
-        trainer ([`_PolicyTrainer`]):
+        trainer ([`_SavedTrainer`]):
             The trainer; every process calls this.
         commit_message, blocking, token, revision, private:
             As in Trainer; `None` takes the training arguments'.
@@ -65,12 +65,12 @@ def push_run(
     )
 
 
-def push_checkpoint(trainer: _PolicyTrainer, folder: str) -> None:
+def push_checkpoint(trainer: _SavedTrainer, folder: str) -> None:
     """
     Put the policy of a checkpoint on the Hub, in the background; implements `trainer._push_from_checkpoint`.
 
     Args:
-        trainer ([`_PolicyTrainer`]):
+        trainer ([`_SavedTrainer`]):
             The trainer.
         folder (`str`):
             The checkpoint, whole: its optimizer states and rollouts stay at home.
