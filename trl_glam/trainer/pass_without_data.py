@@ -137,6 +137,8 @@ class PassWithoutData:
         fake = FakeTensorMode()
         step, was_training = Step(self.policy), self.policy.training
         checkpointed = self.policy.is_gradient_checkpointing
+        # Kept states have data. A frozen encoder keeps nothing for the backward pass anyway.
+        cache = self.policy.__dict__["encoder_cache"]
 
         def without_data(tensor: torch.Tensor) -> torch.Tensor:
             return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=self.device)
@@ -154,11 +156,13 @@ class PassWithoutData:
         live = LiveBytes(known)
         autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
         try:
+            self.policy.__dict__["encoder_cache"] = None
             self.policy.train(learning)
             self._checkpoint(learning and self.gradient_checkpointing)
             with fake, live, autocast, torch.set_grad_enabled(learning):
                 torch.func.functional_call(step, state, (dataclasses.replace(batch, **tensors), learning))
         finally:
+            self.policy.__dict__["encoder_cache"] = cache
             self.policy.train(was_training)
             self._checkpoint(checkpointed)
         return live.peak
