@@ -101,8 +101,8 @@ class PassWithoutData:
         self.bf16 = bf16
         self.gradient_checkpointing = gradient_checkpointing
         self.trained = {name: parameter.requires_grad for name, parameter in policy.named_parameters()}
-        has_data_only = policy.is_quantized or any(hasattr(p, "ds_shape") for p in policy.parameters())
-        self.policy = _skeleton(policy) if has_data_only else policy
+        needs_skeleton = policy.is_quantized or any(hasattr(p, "ds_shape") for p in policy.parameters())
+        self.policy = _skeleton(policy) if needs_skeleton else policy
 
     def peak(self, rows: Rows, num_rows: int, learning: bool) -> int:
         """Most bytes at a time for so many rows, all as long as the middle one of those given (by length)."""
@@ -134,6 +134,7 @@ class PassWithoutData:
         )
 
     def run(self, batch: PackedBatch, learning: bool) -> int:
+        """Most bytes at a time for a batch: of its forward, and of its backward if `learning`."""
         fake = FakeTensorMode()
         step, was_training = Step(self.policy), self.policy.training
         checkpointed = self.policy.is_gradient_checkpointing
