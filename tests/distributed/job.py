@@ -74,6 +74,7 @@ def run(job: dict[str, Any]) -> None:
         "distributed_type": str(trainer.accelerator.distributed_type),
         "wrapper": type(trainer.model_wrapped).__name__,
         **spread(trainer),
+        "dtypes": sorted({str(parameter.dtype) for parameter in trainer.policy.parameters()}),
         "weights": digest(trainer),
         "played": {name: played(trainer, greedy=name == "greedy") for name in ("sampled", "greedy")},
         "history": trainer.state.log_history,

@@ -26,7 +26,8 @@ SETTINGS: dict[str, Any] = {
     "save_strategy": "no",
     "eval_strategy": "no",
     "total_env_steps": 96,
-    # Low enough to clip, the value head by itself.
+    # Two micro-batches a step, and gradients that are clipped, those of the value head by themselves.
+    "per_device_train_batch_size": 4,
     "max_grad_norm": 0.5,
 }
 OWN = ("per_second", "share_computed", "tokens", "runtime", "total_flos")
@@ -38,12 +39,12 @@ def t5(tmp_path_factory) -> str:
     return tiny_t5(tmp_path_factory.mktemp("t5"), tied=False)
 
 
-def run(strategy: str, model: str, folder: Path) -> list[dict[str, Any]]:
+def run(strategy: str, model: str, folder: Path, **more: Any) -> list[dict[str, Any]]:
     ranks_folder = folder.with_name(f"{folder.name}-ranks")
     ranks_folder.mkdir()
     ranks = strategies.start(strategy, ranks_folder)
     try:
-        settings = {**SETTINGS, **strategies.SETTINGS[strategy]}
+        settings = {**SETTINGS, **strategies.SETTINGS[strategy], **more}
         return ranks.run({"kind": "ppo", "model": model, "folder": str(folder), "settings": settings})
     finally:
         ranks.close()
@@ -103,3 +104,12 @@ def test_the_recipes_split_as_they_say(strategy, tmp_path):
         assert own["optimized"] <= 0.6 * own["trainable"]
         assert strategy == "zero2" or own["held"] <= 0.6 * own["trainable"]
     assert ScoringPolicy.from_pretrained(tmp_path / "run" / "final").score(PROMPTS, ACTIONS).logits.isfinite().all()
+
+
+def test_bfloat16_is_autocast_as_elsewhere(t5, tmp_path):
+    """DeepSpeed's own would round weights, heads and optimizer steps."""
+    pytest.importorskip("deepspeed", reason="needs the extra `deepspeed`")
+    facts = run("zero2", t5, tmp_path / "run", bf16=True, total_env_steps=32)
+    assert facts[0]["dtypes"] == ["torch.float32"] and facts[0]["weights"] == facts[1]["weights"]
+    # The first pass over a rollout reads what the rollout read.
+    assert abs(facts[0]["history"][0]["ppo/approx_kl"]) < 1e-3

@@ -2,6 +2,7 @@
 """The writer: whole episodes only, complete shards at every moment, and an exact way back."""
 
 import json
+from operator import itemgetter
 
 import pyarrow.parquet as pq
 import pytest
@@ -141,6 +142,27 @@ def test_every_rank_writes_its_own_shards_and_its_own_steps(tmp_path):
     assert sorted(row["env_step"] for row in rows_of(tmp_path)) == [0, 1, 2, 3, 4, 5]
     again = LogWriter(tmp_path, run_id="r", policy="m", rank=1, num_processes=2)
     assert (again.num_episodes, again.env_steps) == (1, 3)
+
+
+def test_env_steps_of_several_processes_are_those_of_one_with_all_environments(tmp_path):
+    episodes = [make_episode(slot=slot) for slot in range(4)]
+    one = LogWriter(tmp_path / "one", run_id="r", policy="m")
+    layout = {"num_processes": 2, "num_envs": 2}
+    two = [LogWriter(tmp_path / "two", run_id="r", policy="m", rank=rank, **layout) for rank in range(2)]
+    # All environments step together.
+    for transitions in zip(*episodes, strict=True):
+        for slot, transition in enumerate(transitions):
+            one.on_transition(transition)
+            two[slot // 2].on_transition(transition)
+    for slot, episode in enumerate(episodes):
+        for writer in (one, two[slot // 2]):
+            writer.on_episode_end(make_record(episode))
+    for writer in (one, *two):
+        writer.close()
+    key = itemgetter("env_step")
+    assert sorted(rows_of(tmp_path / "two"), key=key) == sorted(rows_of(tmp_path / "one"), key=key)
+    again = LogWriter(tmp_path / "two", run_id="r", policy="m", rank=1, **layout)
+    assert again.env_steps == two[1].env_steps == 6
 
 
 def test_a_folder_holds_one_run(tmp_path):

@@ -44,7 +44,7 @@ from .policy_setup import build_policy, set_template
 from .policy_trainer_config import _PolicyTrainerConfig
 from .sample_episode import SampleEpisodeCallback
 from .saved_trainer import _SavedTrainer
-from .sharding import check_strategy, num_parameters, whole_layers, whole_norm
+from .sharding import autocast_only, check_strategy, num_parameters, whole_layers, whole_norm
 from .zero_clipping import ClippedParts
 
 
@@ -118,6 +118,8 @@ class _PolicyTrainer(_SavedTrainer):
             optimizers=optimizers,
         )
         check_strategy(self.accelerator)
+        if args.bf16:
+            autocast_only(self.accelerator)
         self._num_parameters = num_parameters(policy)
         self._clipped_parts: ClippedParts | None = None
         with whole_layers(policy):

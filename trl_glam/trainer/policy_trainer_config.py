@@ -257,6 +257,10 @@ class _PolicyTrainerConfig(_BaseConfig):
         if self.bf16 is None:
             self.bf16 = not self.fp16 and cuda and torch.cuda.is_bf16_supported()
         self.remove_unused_columns = False
+        if self.ddp_find_unused_parameters is None:
+            # Everything that is trained gets a gradient in every step; looking for what does not costs a walk over
+            # the graph.
+            self.ddp_find_unused_parameters = False
         super().__post_init__()
 
     # What a plain language model is given when neither the config nor a policy folder says: measured to explore and to

@@ -92,8 +92,28 @@ def check_strategy(accelerator: Accelerator) -> None:
                 "ZeRO-3 needs zero3_init_flag: true (the weights are split while they are loaded) and "
                 "zero3_save_16bit_model: true (a save gathers them); see recipes/accelerate/zero3.yaml."
             )
-    if kind == DistributedType.FSDP and accelerator.state.fsdp_plugin.fsdp_version != 2:
-        raise InvalidInputError("FSDP 1 is not supported; set fsdp_version: 2 (recipes/accelerate/fsdp2.yaml).")
+    if kind == DistributedType.FSDP:
+        plugin = accelerator.state.fsdp_plugin
+        whole = "FULL_STATE_DICT" in str(plugin.state_dict_type)
+        if plugin.fsdp_version != 2 or not whole or plugin.cpu_ram_efficient_loading:
+            raise InvalidInputError(
+                "FSDP needs fsdp_version: 2, fsdp_state_dict_type: FULL_STATE_DICT (a save gathers the weights) and "
+                "fsdp_cpu_ram_efficient_loading: false (calibration reads the model on every process); see "
+                "recipes/accelerate/fsdp2.yaml."
+            )
+
+
+def autocast_only(accelerator: Accelerator) -> None:
+    """
+    Compute in bfloat16 with float32 weights and heads, as elsewhere; DeepSpeed and FSDP would turn all of them into
+    bfloat16. To be called before the model is wrapped.
+    """
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        config = accelerator.state.deepspeed_plugin.hf_ds_config.config
+        config["bf16"] = {"enabled": False}
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    elif accelerator.distributed_type == DistributedType.FSDP:
+        accelerator.state.fsdp_plugin.mixed_precision_policy = None
 
 
 def is_partitioned(parameter: nn.Parameter) -> bool:
