@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import ACTIONS, Plain, device_type, plain_model, sample_prompts, take_turns, write_report
+from common import ACTIONS, CLOCKS, Plain, device_type, plain_model, sample_prompts, take_turns, write_report
 from flops import forward_flops
 
 from trl_glam.policy import ScoringPolicy
@@ -36,7 +36,15 @@ MANY_ACTIONS = [*ACTIONS, *(f"{verb} the {c} {t}" for verb in ("go to", "pick up
 
 
 def measure(
-    name: str, count: int, tokens: int, repeats: int, bf16: bool, seed: int, chunk: int, device: str = "cpu"
+    name: str,
+    count: int,
+    tokens: int,
+    repeats: int,
+    bf16: bool,
+    seed: int,
+    chunk: int,
+    device: str = "cpu",
+    clock: str = "wall",
 ) -> dict[str, Any]:
     """Median decisions per second of every way, and the ratios to packed."""
     policy = ScoringPolicy.from_pretrained(name).to(device)
@@ -46,7 +54,7 @@ def measure(
     names = ("flat", "repeat") if policy.is_encoder_decoder else ("flat", "flat_needed")
     ways = {"packed": lambda: policy(batch).logits, **{way: partial(_scores, plain, way) for way in names}}
     with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
-        median, scores = take_turns(ways, repeats)
+        median, scores = take_turns(ways, repeats, clock)
     return {
         "model": name,
         "precision": "bf16 autocast" if bf16 else "fp32",
@@ -66,13 +74,15 @@ def _scores(plain: Plain, way: str) -> torch.Tensor:
     return plain.scores(way)[0]
 
 
-def measure_actions(name: str, count: int, tokens: int, repeats: int, bf16: bool, seed: int) -> dict[str, Any]:
+def measure_actions(
+    name: str, count: int, tokens: int, repeats: int, bf16: bool, seed: int, clock: str = "wall"
+) -> dict[str, Any]:
     """How the time grows from 2 to 42 actions, and how the operations do."""
     policy = ScoringPolicy.from_pretrained(name).to(device_type())
     prompts = sample_prompts(policy, count, tokens, seed)
     batches = {n: policy.pack(prompts, [MANY_ACTIONS[:n]] * count).to(device_type()) for n in (2, 42)}
     with torch.no_grad(), torch.autocast(device_type(), torch.bfloat16, enabled=bf16):
-        median, _ = take_turns({str(n): partial(policy, batch) for n, batch in batches.items()}, repeats)
+        median, _ = take_turns({str(n): partial(policy, batch) for n, batch in batches.items()}, repeats, clock)
     flops = {n: sum(forward_flops(policy.lm, batch).values()) for n, batch in batches.items()}
     time_ratio, flop_ratio = median["42"] / median["2"], flops[42] / flops[2]
     return {
@@ -96,6 +106,7 @@ def main() -> None:
     parser.add_argument("--actions", action="store_true", help="2 against 42 actions instead of the plain ways")
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds; the median counts")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu with --threads 1 on a busy machine")
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON file to write")
@@ -106,10 +117,13 @@ def main() -> None:
         for tokens in args.tokens:
             for precision in args.precisions:
                 rest = (name, args.prompts, tokens, args.repeats, precision == "bf16", args.seed)
-                result = measure_actions(*rest) if args.actions else measure(*rest, args.chunk, device_type())
+                if args.actions:
+                    result = measure_actions(*rest, args.clock)
+                else:
+                    result = measure(*rest, args.chunk, device_type(), args.clock)
                 results.append(result)
                 print(json.dumps(result, indent=1), flush=True)
-                write_report(args.output, {"repeats": args.repeats, "results": results})
+                write_report(args.output, {"repeats": args.repeats, "clock": args.clock, "results": results})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import ACTIONS, Plain, plain_model, sample_prompts, take_turns, write_report
+from common import ACTIONS, CLOCKS, Plain, plain_model, sample_prompts, take_turns, write_report
 from torch import nn
 
 from trl_glam.policy import ScoringPolicy
@@ -62,7 +62,9 @@ def activation_bytes(run: Callable[[], torch.Tensor], parameters: Iterable[nn.Pa
     return total
 
 
-def measure(name: str, count: int, tokens: int, repeats: int, precision: str, seed: int, chunk: int) -> dict[str, Any]:
+def measure(
+    name: str, count: int, tokens: int, repeats: int, precision: str, seed: int, chunk: int, clock: str = "wall"
+) -> dict[str, Any]:
     """Both sides of one model in one precision."""
     policy = ScoringPolicy.from_pretrained(name)
     lm = plain_model(name, policy)
@@ -114,7 +116,7 @@ def measure(name: str, count: int, tokens: int, repeats: int, precision: str, se
     if precision == "float64":
         return result
     ways = {side: lambda both=both: backward(*both) for side, both in sides.items()}
-    median, _ = take_turns(ways, repeats)
+    median, _ = take_turns(ways, repeats, clock)
     result["samples_per_second"] = {side: round(count / value, 3) for side, value in median.items()}
     result["packed_is_faster_by"] = {side: round(median[side] / median["packed"], 2) for side in differences}
     return result
@@ -139,6 +141,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=8, help="prompts that the plain side reads at once")
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds; the median counts")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu with --threads 1 on a busy machine")
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16", "float64"], default=["fp32", "bf16"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON file to write")
@@ -147,10 +150,11 @@ def main() -> None:
     results = []
     for name in args.models:
         for precision in args.precisions:
-            result = measure(name, args.samples, args.tokens, args.repeats, precision, args.seed, args.chunk)
+            sizes = (args.samples, args.tokens, args.repeats)
+            result = measure(name, *sizes, precision, args.seed, args.chunk, args.clock)
             results.append(result)
             print(json.dumps(result, indent=1), flush=True)
-            write_report(args.output, {"repeats": args.repeats, "results": results})
+            write_report(args.output, {"repeats": args.repeats, "clock": args.clock, "results": results})
 
 
 if __name__ == "__main__":

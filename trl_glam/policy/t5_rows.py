@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from .._compat import parameters_are_sharded
@@ -46,7 +47,7 @@ def encode(lm: PreTrainedModel, ids: torch.Tensor, lengths: Sequence[int]) -> to
     for block in encoder.block:
         layer = block.layer[0]
         attention = layer.SelfAttention
-        normed = layer.layer_norm(hidden)
+        normed = _rounded(layer.layer_norm(hidden))
         query, key, value = attention.q(normed), attention.k(normed), attention.v(normed)
         if not biases:
             # The bias is one of distances, so a shorter prompt's is the corner of the longest one's.
@@ -56,7 +57,7 @@ def encode(lm: PreTrainedModel, ids: torch.Tensor, lengths: Sequence[int]) -> to
         rows = zip(*(_heads(x, attention.n_heads).split(lengths, 1) for x in (query, key, value)), strict=True)
         attended = [_attend(q, k, v, bias) for (q, k, v), bias in zip(rows, biases, strict=True)]
         hidden = hidden + attention.o(torch.cat([x.transpose(0, 1) for x in attended]).flatten(1))
-        hidden = block.layer[-1](hidden)
+        hidden = _feed_forward(block.layer[-1], hidden, lm.config.is_gated_act)
     return encoder.final_layer_norm(hidden)
 
 
@@ -89,6 +90,7 @@ def decode(
         bias = bias.to(torch.get_autocast_dtype("cpu"))
     bias = torch.where(allowed[:, None], bias, torch.finfo(bias.dtype).min)
     bias = bias.expand(len(ids), -1, -1, -1).contiguous()
+    encoded = _rounded(encoded)
     for block in decoder.block:
         hidden = block.layer[0](hidden, position_bias=bias)[0]
         layer = block.layer[1]
@@ -98,8 +100,22 @@ def decode(
         keys, values = (_heads(x, attention.n_heads).split(lengths, 1) for x in (key, value))
         attended = [_attend(q, k, v) for q, k, v in zip(queries, keys, values, strict=True)]
         hidden = hidden + attention.o(torch.stack([x.transpose(0, 1) for x in attended]).flatten(2))
-        hidden = block.layer[-1](hidden)
+        hidden = _feed_forward(block.layer[-1], hidden, lm.config.is_gated_act)
     return decoder.final_layer_norm(hidden)
+
+
+def _rounded(states: torch.Tensor) -> torch.Tensor:
+    """What autocast makes of the input of every projection, made once for all that read it."""
+    return states.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else states
+
+
+def _feed_forward(layer: nn.Module, hidden: torch.Tensor, is_gated: bool) -> torch.Tensor:
+    """The feed-forward layer; under autocast without its own way to float32 and back before the last projection."""
+    if not torch.is_autocast_enabled("cpu"):
+        return layer(hidden)
+    dense, normed = layer.DenseReluDense, _rounded(layer.layer_norm(hidden))
+    inner = dense.act(dense.wi_0(normed)) * dense.wi_1(normed) if is_gated else dense.act(dense.wi(normed))
+    return hidden + dense.wo(inner)
 
 
 def _heads(states: torch.Tensor, num_heads: int) -> torch.Tensor:

@@ -284,8 +284,14 @@ class _PolicyTrainer(_SavedTrainer):
 
     @contextmanager
     def _acting(self) -> Iterator[None]:
-        """Nothing is recomputed while the policy acts: there is no backward pass that would need it."""
-        with disable_gradient_checkpointing(self.policy, self.args.gradient_checkpointing_kwargs):
+        """
+        Nothing is recomputed while the policy acts: there is no backward pass that would need it. Autocast rounds the
+        weights once for all its forwards, not in each: they stand still.
+        """
+        with (
+            disable_gradient_checkpointing(self.policy, self.args.gradient_checkpointing_kwargs),
+            self.accelerator.autocast(),
+        ):
             yield
 
     def check_memory(self) -> str:

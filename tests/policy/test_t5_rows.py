@@ -1,0 +1,65 @@
+# Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
+"""T5 without padding is T5 with padding: scores, gradients, in autocast, with a frozen encoder, with an adapter."""
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from tests.tiny_models import ACTIONS, PROMPTS, tiny_t5
+from trl_glam import ScoringPolicy
+from trl_glam.policy import t5_rows
+
+
+def outcome(policy, bf16=False):
+    """Log-probabilities, values and gradients of a batch of unequal prompts."""
+    policy.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        output = policy(policy.pack(PROMPTS, [ACTIONS, ACTIONS[:3], ACTIONS[::-1], ["toggle"]]))
+    log_probs = output.logits.log_softmax(-1).masked_fill(~output.mask, 0)
+    (log_probs[:, 0].sum() + output.values.sum()).backward()
+    return log_probs, output.values, {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
+@pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
+def test_equal_to_the_padded_pass(adapter, gated, bf16, tmp_path, monkeypatch):
+    peft_config = LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "wo", "o"]) if adapter else None
+    policy = ScoringPolicy.from_pretrained(
+        tiny_t5(tmp_path, gated=gated), peft_config=peft_config, value_head="paper", detach_value=False
+    )
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    log_probs, values, gradients = outcome(policy, bf16)
+    monkeypatch.setattr(t5_rows, "is_usable", lambda lm, device: False)
+    expected, expected_values, expected_gradients = outcome(policy, bf16)
+    tolerance = 3e-2 if bf16 else 1e-5
+    assert (log_probs - expected).abs().max() <= tolerance * expected.abs().max()
+    assert (values - expected_values).abs().max() <= tolerance
+    assert gradients.keys() == expected_gradients.keys()
+    for name, gradient in expected_gradients.items():
+        assert (gradients[name] - gradient).norm() <= 3 * tolerance * gradient.norm() + 1e-7, name
+
+
+def test_nothing_is_padded(tmp_path, monkeypatch):
+    policy = ScoringPolicy.from_pretrained(tiny_t5(tmp_path))
+    seen = []
+    policy.lm.encoder.block[0].layer[0].SelfAttention.q.register_forward_hook(
+        lambda module, args, output: seen.append(args[0].shape[:-1])
+    )
+    batch = policy.pack(PROMPTS, [ACTIONS] * 4)
+    policy(batch)
+    assert seen == [(sum(batch.lengths),)]
+    assert policy.computed_tokens(batch) == batch.useful_tokens
+
+
+def test_checkpointing_goes_through_the_blocks(tmp_path):
+    policy = ScoringPolicy.from_pretrained(tiny_t5(tmp_path))
+    _, _, expected = outcome(policy)
+    policy.gradient_checkpointing_enable()
+    policy.train()
+    assert not t5_rows.is_usable(policy.lm, torch.device("cpu"))
+    _, _, gradients = outcome(policy)
+    for name, gradient in expected.items():
+        assert (gradients[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
