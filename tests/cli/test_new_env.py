@@ -10,8 +10,10 @@ import gymnasium as gym
 import pytest
 import yaml
 
+from tests.tiny_models import tiny_t5
 from trl_glam.cli.main import main
 from trl_glam.envs import check_text_env, make_env
+from trl_glam.logs import load_log
 from trl_glam.trainer import GLAMConfig
 
 
@@ -44,6 +46,19 @@ def test_recipe_holds_fields_that_exist(folder):
     assert recipe["env_id"] == "TeaShop/Morning-v0" and recipe["env_module"] == "tea_shop.py"
     known = set(GLAMConfig.__dataclass_fields__) | {"model_name_or_path"}
     assert set(recipe) <= known
+
+
+def test_its_recipe_trains(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "tea_shop", raising=False)
+    sizes = ["--num_envs", "4", "--rollout_steps", "8", "--minibatch_size", "16", "--total_env_steps", "64"]
+    words = ["--model_name_or_path", tiny_t5(tmp_path / "model"), "--eval_episodes", "4", *sizes]
+    assert main(["train", "--config", "recipe.yaml", *words]) == 0
+    log = list(load_log(folder / "outputs" / "tea_shop" / "interactions"))
+    # Of the 64 steps those of finished episodes.
+    assert 40 <= len(log) <= 64 and {row["mission"] for row in log} == {"serve every guest"}
+    assert (folder / "outputs" / "tea_shop" / "policy_config.json").is_file()
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize("name", ["Tea", "1st", "class", "tea-shop", "../tea"])

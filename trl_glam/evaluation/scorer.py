@@ -95,7 +95,7 @@ class Scorer:
                 num_envs=len(panel.groups),
                 seed=self.seed,
                 template=test.reword(template_of(self.agent)),
-                env_kwargs=_env_kwargs(self.agent, test),
+                env_kwargs=_env_kwargs(self.agent, test, panel),
                 make_env=self.make_env,
             )
             try:
@@ -131,6 +131,7 @@ class Scorer:
             references={agent.name: self._reference(agent, test, panel) for agent in self.references},
             published=test.published,
             calibration=self._calibration_rule(met.actions),
+            language=test.language,
         )
 
     def _play(
@@ -144,7 +145,7 @@ class Scorer:
             greedy=mode == "greedy",
             num_envs=self.num_envs,
             template=test.reword(template_of(agent)),
-            env_kwargs=_env_kwargs(agent, test),
+            env_kwargs=_env_kwargs(agent, test, panel),
             make_env=self.make_env,
             confidence=self.confidence,
             sinks=[*self.make_sinks(f"{test.name}, {agent.name}, {mode}", num_episodes), *sinks],
@@ -181,6 +182,10 @@ class _ActionsMet(Sink):
         self.actions.update(transition.observation.admissible_actions)
 
 
-def _env_kwargs(agent: Agent, test: SuiteTest) -> dict[str, Any]:
+def _env_kwargs(agent: Agent, test: SuiteTest, panel: Panel) -> dict[str, Any]:
     # BabyAI's bot moves objects out of its way even where the task is to go somewhere: it keeps its six actions.
-    return {**test.env_kwargs, "actions": "canonical"} if isinstance(agent, BotAgent) else test.env_kwargs
+    # Other worlds have no such option.
+    in_babyai = all(group.env_id.startswith("BabyAI-Text/") for group in panel.groups)
+    return (
+        {**test.env_kwargs, "actions": "canonical"} if isinstance(agent, BotAgent) and in_babyai else test.env_kwargs
+    )
