@@ -46,6 +46,10 @@ def test_the_command_plays_the_same_panels():
         ),
     ):
         assert command_of(suites) == f"trl-glam eval org/name {arguments} --output_dir results"
+    french = played(own, "sampled", language="french")
+    assert f"{own_arguments.replace(' --episodes', ' --language french --episodes')} --seed" in command_of(
+        {own.name: french}
+    )
     module = command_of({own.name: played(own, "greedy")}, confidence=0.99, env_module="mine")
     assert "--env_module mine --env_kwargs" in module and "--confidence 0.99" in module
     unknown = Panel.from_env("BabyAI-Text/GoToLocal-v0", 7, first_seed=3)

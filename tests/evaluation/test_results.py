@@ -80,6 +80,20 @@ def test_eval_reads_panel_files_and_environment_arguments(tmp_path):
     assert [episode["length"] for episode in entry["sampled"]["episodes"]] == [6, 6, 6]
 
 
+def test_the_prompt_speaks_the_language_that_is_asked_for(tmp_path, saved_policy, monkeypatch):
+    seen = set()
+    act = ScoringAgent.act
+
+    def reads(agent, observations, generators, greedy=False):
+        seen.update(observation.prompt.split(":")[0] for observation in observations)
+        return act(agent, observations, generators, greedy)
+
+    monkeypatch.setattr(ScoringAgent, "act", reads)
+    run_eval(tmp_path, saved_policy, "--episodes", "2", "--no_references", "--language", "french")
+    assert seen == {"Actions possibles pour l'agent"}
+    assert read_results(tmp_path)["suites"]["ResultsLamp-v0"]["language"] == "french"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -91,6 +105,8 @@ def test_eval_reads_panel_files_and_environment_arguments(tmp_path):
         (["--env_id", "ResultsLamp-v0", "--mode", "best"], "invalid choice: 'best'"),
         (["--env_id", "ResultsLamp-v0", "--env_kwargs", "[1]"], "not a JSON object"),
         (["--suite", "then", "--env_kwargs", '{"a": 1}'], "--env_kwargs belongs to --env_id"),
+        (["--suite", "then", "--language", "french"], "--language belongs to --env_id"),
+        (["--env_id", "ResultsLamp-v0", "--language", "latin"], "invalid choice: 'latin'"),
         (["--env_id", "ResultsLamp-v0", "--confidence", "95"], "confidence=95"),
         (["--panel", "nothing"], "Unknown panel 'nothing'"),
     ],

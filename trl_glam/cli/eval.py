@@ -14,6 +14,7 @@ import torch
 from accelerate import PartialState
 
 from ..agents import ScoringAgent
+from ..envs.language import LANGUAGES
 from ..evaluation.panels import Panel
 from ..evaluation.results import read_results, results_table, write_results
 from ..evaluation.scorer import MODES, Scorer
@@ -51,6 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--panel", metavar="NAME|FILE", help="a shipped panel of episodes, or one of your own (.json)")
     common.add_environment_arguments(parser, env_id=what)
+    parser.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        help="of the prompt's fixed words, with --env_id or --panel (default the policy's own)",
+    )
     parser.add_argument("--quick", action="store_true", help="with --suite: 100 episodes a test instead of 1,000")
     parser.add_argument(
         "--episodes",
@@ -93,13 +99,14 @@ def plan(args: argparse.Namespace) -> list[tuple[SuiteTest, Panel]]:
         raise InvalidInputError("--quick belongs to --suite; use --episodes N.")
     if args.env_id is not None:
         panel = Panel.from_env(args.env_id, args.episodes or 100, env_kwargs=args.env_kwargs)
-        return [(SuiteTest(args.env_id, panel.name), panel)]
+        return [(SuiteTest(args.env_id, panel.name, language=args.language), panel)]
     if args.panel is not None:
         panel = Panel.load(args.panel)
-        tests = [(SuiteTest(panel.name, panel.name, args.env_kwargs), panel)]
+        tests = [(SuiteTest(panel.name, panel.name, args.env_kwargs, args.language), panel)]
     else:
-        if args.env_kwargs:
-            raise InvalidInputError("--env_kwargs belongs to --env_id or --panel; a suite says what it changes.")
+        for flag, value in (("--env_kwargs", args.env_kwargs), ("--language", args.language)):
+            if value:
+                raise InvalidInputError(f"{flag} belongs to --env_id or --panel; a suite says what it changes.")
         tests = [(test, test.load_panel(args.quick)) for test in select_tests(args.suite.split(","))]
     return [(test, panel if args.episodes is None else panel.head(args.episodes)) for test, panel in tests]
 

@@ -69,7 +69,7 @@ def _suites(entries: Mapping[str, Any]) -> str | None:
 def _panel(name: str, entry: Mapping[str, Any]) -> str | None:
     if name not in shipped_names() or not _is_head(panel := Panel.load(name), entry):
         return None
-    return f"--panel {name}{_kwargs(entry['env_kwargs'])}{_first(panel, entry)}"
+    return f"--panel {name}{_kwargs(entry['env_kwargs'])}{_language(entry)}{_first(panel, entry)}"
 
 
 def _environment(entry: Mapping[str, Any], env_kwargs: Mapping[str, Any], env_module: str | None) -> str | None:
@@ -78,12 +78,17 @@ def _environment(entry: Mapping[str, Any], env_kwargs: Mapping[str, Any], env_mo
     for kwargs in ({}, dict(env_kwargs)):
         if not others and _is_head(Panel.from_env(env_id, episodes, env_kwargs=kwargs), entry):
             module = f" --env_module {env_module}" if env_module else ""
-            return f"--env_id {env_id}{module}{_kwargs(kwargs)} --episodes {episodes}"
+            return f"--env_id {env_id}{module}{_kwargs(kwargs)}{_language(entry)} --episodes {episodes}"
     return None
 
 
 def _kwargs(kwargs: Mapping[str, Any]) -> str:
     return f" --env_kwargs '{json.dumps(kwargs)}'" if kwargs else ""
+
+
+def _language(entry: Mapping[str, Any]) -> str:
+    # Results of earlier versions say nothing of it.
+    return f" --language {entry['language']}" if entry.get("language") else ""
 
 
 def _first(panel: Panel, entry: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ def score_entry(
     references: Mapping[str, SuccessRate] | None = None,
     published: Mapping[str, str] | None = None,
     calibration: str | None = None,
+    language: str | None = None,
 ) -> dict[str, Any]:
     """
     One test's part of `results.json`.
@@ -47,6 +48,8 @@ def score_entry(
             The paper's success rates.
         calibration (`str`, *optional*):
             Which rule served the actions that the policy had not seen.
+        language (`str`, *optional*):
+            Language of the prompt's fixed words, if it is not the policy's own.
     """
     headline = next(iter(modes.values()))
     return {
@@ -59,6 +62,7 @@ def score_entry(
         "references": {name: success.to_dict() for name, success in (references or {}).items()},
         "published": dict(published or {}),
         "calibration": calibration,
+        "language": language,
     }
 
 

@@ -132,6 +132,7 @@ class Scorer:
             published=test.published,
             calibration=self._calibration_rule(met.actions),
             language=test.language,
+            language=test.language,
         )
 
     def _play(
