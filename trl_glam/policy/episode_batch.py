@@ -78,22 +78,24 @@ class EpisodeBatch(DecisionTables):
 
         Args:
             tokens (`int`):
-                A group is closed when it has at least this many tokens, padding and decisions included.
+                A group is closed when it has at least this many tokens, padding and branches included; a last group of
+                less than half of it joins the one before.
 
         Returns:
             `list[range]`: consecutive texts.
         """
         branches = np.bincount(self.text_of, self.widths, minlength=len(self.lengths)).astype(int)
-        groups, start = [], 0
+        ends, start = [], 0
         for end in range(1, len(self.lengths) + 1):
-            texts = slice(start, end)
-            if (
-                end == len(self.lengths)
-                or (end - start) * (max(self.lengths[texts]) + branches[texts].max()) >= tokens
-            ):
-                groups.append(range(start, end))
+            size = (end - start) * (max(self.lengths[start:end]) + branches[start:end].max())
+            if size >= tokens:
+                ends.append(end)
                 start = end
-        return groups
+        if start < len(self.lengths):
+            if ends and size < tokens / 2:
+                ends.pop()
+            ends.append(len(self.lengths))
+        return [range(a, b) for a, b in zip([0, *ends], ends, strict=False)]
 
 
 def pack_episodes(

@@ -25,8 +25,9 @@ from .needed_rows import needed_rows
 from .scoring import action_scores, token_scores
 
 
-# Tokens of several texts that share a forward, and tokens of one text that pass at once.
-TOKENS_PER_GROUP = {"cpu": 1024, "cuda": 16384}
+# Tokens of several texts that share a forward, and tokens of one text that pass at once. A step of an episode is
+# short, so many must stand side by side before reading the weights is a small part of it.
+TOKENS_PER_GROUP = {"cpu": 2048, "cuda": 16384}
 TOKENS_PER_CHUNK = {"cpu": 512, "cuda": 2048}
 _NO_LIMIT = 2**31
 
