@@ -3,8 +3,8 @@
 #   make test         all tests that are not slow    make test-slow   the slow ones (real models, minutes each)
 #   make test-faults  kill -9 at random moments, resumed and compared (a quarter of an hour of one core)
 #   make quality      ruff and mypy                  make format      let ruff rewrite
-#   make bench        all benchmarks, an hour of two cores; JSON in outputs/bench
-#   make bench-check  some minutes of them; fails when a ratio lost 15 % against the committed table
+#   make bench        all benchmarks, more than an hour of two cores; JSON in outputs/bench
+#   make bench-check  some minutes of one core; fails when a ratio lost 15 % against the committed table
 #   make docs         the documentation site, in site/
 # Another environment, whose torch is kept: make demo VENV=/path/to/environment
 # Another torch (PyTorch's CPU index avoids the CUDA libraries): make demo TORCH="torch==2.13.0 --index-url URL"
@@ -63,6 +63,9 @@ bench: $(DEV_STAMP)
 	$(BENCH)/update_speed.py --models $(CAUSAL) --samples 2 --output $(BENCH_OUT)/update_speed_smollm2.json
 	$(BENCH)/scaling.py --output $(BENCH_OUT)/scaling.json --plot $(BENCH_OUT)/scaling.png
 	$(BENCH)/append_only.py --output $(BENCH_OUT)/append_only.json
+	$(BENCH)/token_shares.py --output $(BENCH_OUT)/token_shares.json
+	$(BENCH)/update_options.py --output $(BENCH_OUT)/update_options_t5.json
+	$(BENCH)/memory_table.py
 	$(BENCH)/log_cost.py --output $(BENCH_OUT)/log_cost.json
 	$(BENCH)/bootstrap_coverage.py
 
