@@ -85,7 +85,7 @@ def test_what_is_counted_without_data_is_what_a_pass_with_data_holds(make, check
         parameter.grad = torch.zeros_like(parameter)
     known = [*policy.parameters(), *policy.buffers(), *(p.grad for p in policy.parameters())]
     known += [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
-    with LiveBytes(known) as live:
+    with LiveBytes(known, have_data=True) as live:
         Step(policy)(batch, True)
     assert counted == pytest.approx(live.peak, rel=0.01)
 

@@ -37,16 +37,23 @@ class LiveBytes(TorchDispatchMode):
     """
     Counts the bytes of all tensors that are made while it is active and not yet freed.
 
-    Without data nobody knows how many entries a mask chooses: all of them, as no prompt of the simulation is padded.
+    Args:
+        known (`list[torch.Tensor]`):
+            Tensors that are counted elsewhere.
+        have_data (`bool`, *optional*, defaults to `False`):
+            Whether the tensors have data. Without it nobody knows how many entries a mask chooses: all of them, as no
+            prompt of a pass without data is padded.
     """
 
-    def __init__(self, known: Sequence[torch.Tensor]) -> None:
+    def __init__(self, known: Sequence[torch.Tensor], have_data: bool = False) -> None:
         super().__init__()
+        self.have_data = have_data
         self.now = self.peak = 0
         self._sizes: dict[int, Any] = {tensor.untyped_storage()._cdata: None for tensor in known}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten.index.Tensor and args[1][0] is not None and args[1][0].dtype == torch.bool:
+        by_mask = func is torch.ops.aten.index.Tensor and args[1][0] is not None and args[1][0].dtype == torch.bool
+        if by_mask and not self.have_data:
             result = args[0].new_empty(args[0].numel())
         else:
             result = func(*args, **(kwargs or {}))
