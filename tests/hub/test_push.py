@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import AutoModelForSeq2SeqLM
 
 from tests.hub.conftest import ACTIONS, ENV_ID, REPO, code_blocks, scores, write_summary
-from tests.hub_server import TOKEN
+from tests.hub_server import TOKEN, Blob
 from trl_glam import ScoringPolicy
 from trl_glam.evaluation import Panel, evaluate_policy
 from trl_glam.evaluation.results import read_results, score_entry, write_results
@@ -207,14 +207,20 @@ def test_an_adapter_on_a_base_from_the_hub_stays_an_adapter(hub, base, saved, tm
     assert ModelCard(files["README.md"].data.decode()).data.base_model == "org/base"
 
 
-def test_a_second_push_leaves_nothing_of_the_first(hub, saved, tmp_path):
+def test_a_second_push_leaves_nothing_of_the_first_and_what_is_not_ours_alone(hub, saved, tmp_path):
+    with_results(saved)
     push_policy(saved, REPO)
+    repo = hub.repos["model", REPO]
+    assert {"results.json", ".eval_results/trl_glam.yaml", "training_summary.json", "episode.gif"} <= set(repo.files)
+    repo.commit({**repo.files, "NOTES.md": Blob(b"by its owner", False)})
     (tmp_path / "other").mkdir()
     policy = ScoringPolicy.from_pretrained(saved)
     policy.save_pretrained(tmp_path / "other", max_shard_size="60KB")
     push_policy(tmp_path / "other", REPO)
     files = remote_files(hub)
-    assert "model.safetensors" not in files and "episode.gif" not in files
+    prepare_policy(tmp_path / "other", tmp_path / "staged", REPO)
+    staged = {path.relative_to(tmp_path / "staged").as_posix() for path in (tmp_path / "staged").rglob("*.*")}
+    assert set(files) == {name for name in staged if name != ".eval_results"} | {".gitattributes", "NOTES.md"}
     assert "model.safetensors.index.json" in files
     np.testing.assert_array_equal(scores(ScoringPolicy.from_pretrained(REPO)), scores(policy))
 

@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium as gym
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 
-from ..cards import write_log_card, write_policy_card
+from ..cards import CURVE_NAME, EPISODE_NAME, EVAL_RESULTS_NAME, write_log_card, write_policy_card
 from ..envs.contract import make_env as make_registered_env
 from ..evaluation.results import RESULTS_NAME, read_results
 from ..policy.config import PolicyConfig
@@ -30,14 +30,15 @@ from .client import call, repo_info
 from .log_facts import log_facts, stage_log
 from .scan import check_outgoing
 from .showcase import record_episode
-from .staging import stage_policy
+from .staging import POLICY_FILES, stage_policy
 
 
 logger = logging.getLogger(__name__)
 
-# Replaced by every push, so that no weights or shards of an earlier one stay between the new ones.
+# Replaced by every push, so that no weights, results or shards of an earlier one stay beside the new ones. What the
+# owner of the repository has put there stays.
 _REPLACED = {
-    "model": ["*.safetensors", "*.safetensors.index.json", "adapter_config.json", "*.bin", "*.pt", "*.png", "*.gif"],
+    "model": [*POLICY_FILES, CURVE_NAME, EPISODE_NAME, EVAL_RESULTS_NAME, "*.bin", "*.pt"],
     "dataset": ["data/*.parquet"],
 }
 
