@@ -171,7 +171,10 @@ def test_no_log_at_all_is_refused(tmp_path):
         load_log(tmp_path / "text.parquet")
 
 
-@pytest.mark.parametrize(("column", "value"), [("action_index", 3), ("action_index", -1), ("action", "fly")])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("action_index", 3), ("action_index", -1), ("action_index", None), ("action", "fly"), ("action", None)],
+)
 def test_an_action_outside_the_admissible_ones_is_refused(directory, streaming, column, value):
     doctor(directory, column, 4, value)
     episode, step = EPISODES[2][0].observation.episode.episode_id, 0

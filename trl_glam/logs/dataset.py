@@ -371,7 +371,8 @@ def _check_actions(table: pa.Table, source: str) -> pa.Table:
     index, action = table["action_index"].combine_chunks(), table["action"].combine_chunks()
     outside = pc.or_(pc.less(index, 0), pc.greater_equal(index, pc.list_value_length(lists)))
     position = pc.add(lists.offsets[:-1], pc.if_else(outside, 0, index))
-    wrong = pc.or_(outside, pc.not_equal(lists.values.take(position), action))
+    # Null where the row lacks one of the two.
+    wrong = pc.fill_null(pc.or_(outside, pc.not_equal(lists.values.take(position), action)), True)
     if pc.any(wrong).as_py():
         row = table.slice(pc.index(wrong, True).as_py(), 1).to_pylist()[0]
         raise InvalidInputError(
