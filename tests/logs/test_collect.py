@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tests.logs.walk_world  # noqa: F401  registers LogWalk-v0
+from tests.logs.conftest import make_episode, make_record
 from trl_glam.agents import RandomAgent
 from trl_glam.cli import collect as collect_command
 from trl_glam.cli import verify_log as verify_command
@@ -154,3 +155,15 @@ def test_a_mixture_is_named_and_seeded(tmp_path):
         collect_command.main([*arguments, "--output_dir", str(tmp_path / name)])
     assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
     assert rows_of(tmp_path / "a")[0]["policy"] == "random+0.2*random"
+
+
+@pytest.mark.parametrize(
+    ("goal", "done"), [({"num_episodes": 9, "num_steps": None}, 6), ({"num_episodes": None, "num_steps": 90}, 47)]
+)
+def test_the_bar_goes_on_where_the_log_ends(goal, done):
+    bar = collect_command.CollectProgress(**goal, steps_before=40)
+    bar.on_episode_end(make_record(make_episode(slot=4, length=3)))
+    bar.on_episode_end(make_record(make_episode(slot=5, length=4, success=False)))
+    (task,) = bar._bar.tasks
+    bar.close()
+    assert (task.completed, task.total, task.fields["success"]) == (done, goal["num_episodes"] or 90, "0.500")

@@ -6,17 +6,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..agents import MixtureAgent, RandomAgent, ScoringAgent
 from ..logs import collect_log
 from ..logs.writer import shard_paths
 from ..policy import ScoringPolicy
-from ..rollout import Sink
 from ..types import EpisodeRecord, InvalidInputError
 from . import common
 
@@ -35,7 +31,7 @@ examples:
 """
 
 
-class CollectProgress(Sink):
+class CollectProgress(common.EpisodeProgress):
     """
     A progress bar over the episodes or steps of a log; silent where stderr is no terminal.
 
@@ -47,32 +43,13 @@ class CollectProgress(Sink):
     """
 
     def __init__(self, num_episodes: int | None, num_steps: int | None, steps_before: int) -> None:
+        super().__init__("steps" if num_episodes is None else "episodes", num_episodes or num_steps)
         self._count_episodes = num_episodes is not None
         self._steps = steps_before
-        self._finished = self._successes = 0
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("success {task.fields[success]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        unit = "episodes" if self._count_episodes else "steps"
-        self._task = self._bar.add_task(unit, total=num_episodes or num_steps, success="-")
-        self._bar.start()
 
-    def on_episode_end(self, record: EpisodeRecord) -> None:
+    def _completed(self, record: EpisodeRecord) -> int:
         self._steps += record.length
-        self._finished += 1
-        self._successes += record.success
-        done = record.key.slot + 1 if self._count_episodes else self._steps
-        self._bar.update(self._task, completed=done, success=f"{self._successes / self._finished:.3f}")
-
-    def close(self) -> None:
-        self._bar.stop()
+        return record.key.slot + 1 if self._count_episodes else self._steps
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -142,11 +142,11 @@ class EpisodeProgress(Sink):
     Args:
         description (`str`):
             What runs.
-        num_episodes (`int`):
+        total (`int`):
             Its length.
     """
 
-    def __init__(self, description: str, num_episodes: int) -> None:
+    def __init__(self, description: str, total: int) -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -157,14 +157,19 @@ class EpisodeProgress(Sink):
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task(description, total=num_episodes, success="-")
+        self._task = self._bar.add_task(description, total=total, success="-")
         self._finished = self._successes = 0
         self._bar.start()
 
     def on_episode_end(self, record: EpisodeRecord) -> None:
         self._finished += 1
         self._successes += record.success
-        self._bar.update(self._task, advance=1, success=f"{self._successes / self._finished:.3f}")
+        rate = f"{self._successes / self._finished:.3f}"
+        self._bar.update(self._task, completed=self._completed(record), success=rate)
+
+    def _completed(self, record: EpisodeRecord) -> int:
+        """How much of the total is done with this episode."""
+        return self._finished
 
     def close(self) -> None:
         self._bar.stop()
