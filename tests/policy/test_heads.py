@@ -89,3 +89,12 @@ def test_with_an_action_head_every_trainable_parameter_gets_a_gradient(make_poli
         (out.logits.log_softmax(-1)[:, 0].sum() + out.values.sum()).backward()
         missing = [key for key, p in policy.named_parameters() if p.requires_grad and p.grad is None]
         assert not missing, name
+
+
+def test_statistics_of_a_world_that_always_begins_alike_do_not_blow_up_what_follows():
+    first = torch.tensor([0.3, -0.2, 0.1])
+    for spread in (0.0, 1e-7):
+        head = ValueHead(3, "standardized")
+        head.fit(first + spread * torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
+        later = ((first * 1.1 - head.mean) / head.std).abs()
+        assert 0.1 < later.max() < 10

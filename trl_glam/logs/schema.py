@@ -8,6 +8,7 @@ shards' metadata; it reads and writes no rows.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,8 @@ SCHEMA_VERSION = 1
 METADATA_KEY = b"trl_glam"
 # What a replay depends on, and what wrote the log.
 RECORDED_PACKAGES = ("trl-glam", "minigrid", "gymnasium", "numpy", "torch", "transformers", "trl", "datasets")
+# An extra, recorded where it is installed.
+_OPTIONAL_PACKAGES = ("textworld",)
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,8 @@ def run_metadata(run_id: str, run: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `dict[str, Any]`: schema version, run and the versions of the packages that a replay depends on.
     """
-    versions = {package: version(package) for package in RECORDED_PACKAGES}
+    installed = [package for package in _OPTIONAL_PACKAGES if importlib.util.find_spec(package) is not None]
+    versions = {package: version(package) for package in (*RECORDED_PACKAGES, *installed)}
     return {"schema_version": SCHEMA_VERSION, "run_id": run_id, "run": run, "versions": versions}
 
 

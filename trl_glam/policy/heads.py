@@ -76,6 +76,10 @@ class ValueHead(nn.Module):
         if self.kind == "standardized":
             std, mean = torch.std_mean(states.double(), dim=0, correction=0)
             self.mean.copy_(mean)
+            size = states.double().abs().mean()
+            if std.max() < 1e-3 * size:
+                # A world that always begins alike shows no spread: a twentieth is what prompts usually differ by.
+                std = (0.05 * size).clamp(min=1e-8).expand_as(std)
             # A feature that does not vary carries nothing; a floor keeps it from being blown up.
             self.std.copy_(std.clamp(min=1e-4 * std.max().clamp(min=1e-8)))
 
