@@ -14,7 +14,7 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def ceiling(bf16: bool, size: int = 2048, repeats: int = 8) -> float:
 
 
 def take_turns(
-    ways: dict[str, Callable[[], Any]], repeats: int, clock: str = "wall"
+    ways: Mapping[str, Callable[[], Any]], repeats: int, clock: str = "wall"
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Median seconds of each way and its last result; they run by turns, and the first round warms up."""
     now = CLOCKS[clock]

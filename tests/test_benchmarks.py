@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bench_check  # noqa: E402
+import env_speed  # noqa: E402
 import scaling  # noqa: E402
 import scoring_speed  # noqa: E402
 import update_speed  # noqa: E402
@@ -115,9 +116,29 @@ def test_bench_check_fails_when_a_ratio_is_lost(tmp_path, monkeypatch, capsys):
     assert "acting: 6.00 before, 5.00 now, 17 % lost" in capsys.readouterr().out
 
 
-def test_committed_ratios_are_there():
-    ratios = json.loads(bench_check.BASELINE.read_text())["ratios"]
-    assert {name.split(",")[0] for name in ratios} == {"acting", "update", "activations", "environment"}
+def test_committed_ratios_name_what_is_measured(monkeypatch):
+    speed = {"precision": "fp32", "packed_is_faster_by": {"flat": 6.0}}
+    monkeypatch.setattr(
+        scoring_speed,
+        "measure",
+        lambda name, count, tokens, repeats, bf16, *rest, **clock: {
+            "model": name,
+            "precision": "bf16 autocast" if bf16 else "fp32",
+            "packed_is_faster_by": dict.fromkeys(("flat", "repeat" if "t5" in name else "flat_needed"), 6.0),
+        },
+    )
+    monkeypatch.setattr(
+        update_speed,
+        "measure",
+        lambda name, *rest, **clock: {**speed, "model": name, "activations_of_plain": {"flat": 0.25}},
+    )
+    monkeypatch.setattr(
+        env_speed, "run", lambda levels, **sizes: {"levels": {name: {"ratio": 5.0} for name in levels}}
+    )
+    measured = bench_check.measure_ratios(1)
+    assert measured["activations, local:flan-t5-small-titles, fp32, flat over packed"] == 4.0
+    committed = json.loads(bench_check.BASELINE.read_text())["ratios"]
+    assert committed and committed.keys() <= measured.keys() and min(committed.values()) > 1
 
 
 @pytest.mark.slow
