@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from tests.faults.short_run import build
@@ -54,8 +57,25 @@ class StopAt(TrainerCallback):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+def allow_fsdp_on_cpus() -> None:
+    """
+    Tell accelerate that several CPUs may be FSDP's. It knows GPUs alone there, and makes plain DDP of it, or trainings
+    that do not know of each other; PyTorch's FSDP 2 itself runs on gloo.
+    """
+    make = AcceleratorState.__init__
+
+    def make_with_fsdp(self, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
+        make(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+
+    AcceleratorState.__init__ = make_with_fsdp
+
+
 def run(job: dict[str, Any]) -> None:
     torch.set_num_threads(1)
+    if "FSDP_VERSION" in os.environ:
+        allow_fsdp_on_cpus()
     if "DS_ACCELERATOR" in os.environ:
         # DeepSpeed's own reduction through shared memory is compiled for a minute at its first use; gloo does as well.
         import deepspeed.ops
@@ -92,7 +112,8 @@ def digest(trainer: _PolicyTrainer) -> str:
     """SHA-256 of what this process holds of the weights."""
     state = hashlib.sha256()
     for name, tensor in trainer.policy.state_dict().items():
-        state.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        own = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        state.update(name.encode() + own.detach().cpu().contiguous().numpy().tobytes())
     return state.hexdigest()
 
 
@@ -100,6 +121,8 @@ def spread(trainer: _PolicyTrainer) -> dict[str, int]:
     """How much of the trainable parameters, whole, this process and its optimizer hold."""
     trainable = [p for p in trainer.policy.parameters() if p.requires_grad]
     numbers = {"trainable": num_parameters(trainer.policy, trainable_only=True)}
+    if trainer.is_fsdp_enabled:
+        return {**numbers, "held": sum(p.to_local().numel() for p in trainable)}
     if trainer.is_deepspeed_enabled:
         optimizer = trainer.model_wrapped.optimizer
         if trainer.accelerator.state.deepspeed_plugin.zero_stage == 3:

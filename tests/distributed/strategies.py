@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.distributed.ranks import ROOT, Ranks, torchrun
 
 
@@ -29,6 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "zero2": _ON_A_CPU,
     "zero3": {**_ON_A_CPU, "deepspeed": _ZERO3_OF_A_TINY_MODEL},
     "zero3 recipe": _ON_A_CPU,
+    "fsdp2": {},
 }
 
 
@@ -44,6 +47,11 @@ def start(strategy: str, folder: Path) -> Ranks:
         return Ranks([torchrun(2)], 2, folder)
     if strategy == "zero3":
         return Ranks([torchrun(2)], 2, folder, {"DS_ACCELERATOR": "cpu"})
+    if strategy == "fsdp2":
+        # What `accelerate launch` tells the processes, which tests/recipes/test_accelerate_recipes.py checks.
+        recipe = yaml.safe_load((ROOT / "recipes/accelerate/fsdp2.yaml").read_text(encoding="utf-8"))["fsdp_config"]
+        told = {name.upper(): str(value) for name, value in recipe.items()}
+        return Ranks([torchrun(2)], 2, folder, {"ACCELERATE_USE_FSDP": "true", **told})
     recipe = ROOT / "recipes" / "accelerate" / f"{strategy.split()[0]}.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(recipe)]
     command += ["--num_processes", "2", "--main_process_port", str(free_port())]

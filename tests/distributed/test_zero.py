@@ -67,13 +67,17 @@ def test_zero_trains_what_ddp_trains(strategy, t5, ddp, tmp_path):
         assert own["optimized"] <= 0.6 * own["trainable"]
         assert own["held"] <= 0.6 * own["trainable"] if strategy == "zero3" else own["held"] == own["trainable"]
         assert own["played"] == theirs[0]["played"]
-    for one, two in zip(theirs[0]["history"], facts[0]["history"], strict=True):
+    assert_same_history(theirs[0]["history"], facts[0]["history"])
+    assert max(row.get("value_grad_norm", 0) for row in facts[0]["history"]) > SETTINGS["max_grad_norm"]
+    check_folder(tmp_path / "run" / "final", their_folder / "final", t5)
+
+
+def assert_same_history(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> None:
+    for one, two in zip(theirs, ours, strict=True):
         assert one.keys() == two.keys()
         for name, value in one.items():
             if not any(part in name for part in OWN):
                 assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-4, nan_ok=True), name
-    assert max(row.get("value_grad_norm", 0) for row in facts[0]["history"]) > SETTINGS["max_grad_norm"]
-    check_folder(tmp_path / "run" / "final", their_folder / "final", t5)
 
 
 def check_folder(ours: Path, theirs: Path, model: str) -> None:

@@ -24,6 +24,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from ..agents import Agent, ScoringAgent
 from ..evaluation import EvaluationResult, Panel
 from ..policy import ScoringPolicy
+from ..policy.loading import base_of
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, ListedEpisodes, Runner, Sink
 from ..rollout.runner import TRAINING_SEEDS
@@ -120,6 +121,10 @@ class _PolicyTrainer(_SavedTrainer):
         check_strategy(self.accelerator)
         if args.bf16:
             autocast_only(self.accelerator)
+        if self.is_fsdp_enabled:
+            # T5's three embeddings become one module: FSDP refuses one weight in several of its groups.
+            language_model = base_of(policy.lm)
+            language_model.set_input_embeddings(language_model.get_input_embeddings())
         self._num_parameters = num_parameters(policy)
         self._clipped_parts: ClippedParts | None = None
         with whole_layers(policy):
