@@ -132,7 +132,6 @@ class Scorer:
             published=test.published,
             calibration=self._calibration_rule(met.actions),
             language=test.language,
-            language=test.language,
         )
 
     def _play(
