@@ -143,7 +143,7 @@ def test_too_much_is_refused_with_three_settings_that_take_less(t5):
     assert len(ways) == 3 and all(smaller.peak < estimate.peak for _, smaller in ways)
     assert [smaller.peak for _, smaller in ways] == sorted(smaller.peak for _, smaller in ways)
     assert any(name.startswith("per_device_train_batch_size=") and way.peak <= enough for name, way in ways)
-    with pytest.raises(InvalidInputError, match=r"\(1\) .* GiB; \(2\) .*; \(3\) .*check_memory=false"):
+    with pytest.raises(InvalidInputError, match=r"\(1\) .* GiB.*; \(2\) .* GiB.*; \(3\) .* GiB.*check_memory=false"):
         check_memory(policy, ROWS, settings, free=0)
     assert "GiB are free on cpu" in check_memory(policy, ROWS, settings, free=0, refuse=False)
     assert "GiB are free on cpu" in check_memory(policy, ROWS, settings, free=2 * estimate.peak)
