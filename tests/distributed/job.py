@@ -66,8 +66,10 @@ def allow_fsdp_on_cpus() -> None:
 
     def make_with_fsdp(self, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
         make(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
-        if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
-            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+        # Whoever asks for the state later brings no plugin, and finds the one that is there.
+        plugin = fsdp_plugin or self.__dict__.get("fsdp_plugin")
+        if plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, plugin
 
     AcceleratorState.__init__ = make_with_fsdp
 
