@@ -151,6 +151,8 @@ def load_language_model(
         lm = reinitialize(lm, keep_embeddings=init == "embeddings")
     zero_dropout_of_modules(lm)
     fuse_activations(lm)
+    if quantization_config is not None:
+        keep_differentiable(lm)
     return lm.eval(), tokenizer
 
 
@@ -276,6 +278,16 @@ def reinitialize(lm: PreTrainedModel, keep_embeddings: bool) -> PreTrainedModel:
             fresh.get_input_embeddings().weight.copy_(lm.get_input_embeddings().weight)
     fresh.name_or_path = lm.name_or_path
     return fresh
+
+
+def keep_differentiable(lm: PreTrainedModel) -> None:
+    """
+    Keep bitsandbytes from repacking 4-bit weights on a processor at the first forward in eval mode: nothing is
+    differentiated through packed ones, so after the first rollout every gradient would be 0, without a word.
+    """
+    for module in lm.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.support_avx512bf16_for_cpu = False
 
 
 def add_adapter(lm: PreTrainedModel, peft_config: PeftConfig, base_model: str) -> PeftModel:
