@@ -142,6 +142,7 @@ def test_committed_ratios_name_what_is_measured(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_gpu_script_walks_its_way_on_a_cpu_and_goes_on_where_it_stopped(tmp_path):
     def call(minutes: str) -> str:
         command = ["bash", "benchmarks/gpu.sh", minutes, "--tiny", "--output", str(tmp_path / "gpu")]
