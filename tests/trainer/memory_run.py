@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # loaded at the first pass without data otherwise, and a library's memory all the same
 from peft import LoraConfig
 
 from tests.toy_envs import CorridorEnv
@@ -50,16 +51,16 @@ def main(job: dict[str, Any]) -> None:
     args = GLAMConfig(
         output_dir=job["folder"],
         num_envs=16,
-        rollout_steps=4,
-        minibatch_size=64,
-        total_env_steps=64,
+        rollout_steps=8,
+        minibatch_size=128,
+        total_env_steps=128,
         num_observations=2,
         calibration_prompts=8,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         seed=0,
-        **job["settings"],
+        **{"per_device_train_batch_size": 128, **job["settings"]},
     )
     peft_config = LoraConfig(r=4, target_modules=["q", "v"]) if job.get("lora") else None
     before = status("VmRSS")
