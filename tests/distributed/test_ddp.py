@@ -142,7 +142,7 @@ def log(tmp_path_factory) -> str:
 
 @pytest.mark.parametrize("loss", ["action", "token"])
 def test_behaviour_cloning_on_two_processes_is_that_on_one(t5, log, pair, tmp_path, loss):
-    # Logged every two steps, to the end: of what is not logged, Trainer's summary `train_loss` knows one process alone.
+    # Logged every two steps, to the end: of what is not logged, Trainer's `train_loss` knows one process alone.
     settings = {**SETTINGS, "loss": loss, "max_steps": 6, "eval_episodes": 4}
     job = {"kind": "bc", "model": t5, "log": log, "gradients": 5, "settings": settings}
     one, two = ({**job, "folder": str(tmp_path / name)} for name in ("one", "two"))
