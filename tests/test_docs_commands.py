@@ -83,9 +83,10 @@ WITH_COMMANDS = [
 ]
 
 
-def small(line: str, model: str) -> list[str]:
-    """A command's arguments with a tiny model, few steps and few episodes."""
-    words = [model if word == "local:flan-t5-small-titles" else word for word in shlex.split(line)[1:]]
+def small(line: str, model: str, policy: Path | str = "") -> list[str]:
+    """A command's arguments with a tiny model or policy, few steps and few episodes."""
+    # A plain folder is no policy, only a plain name is.
+    words = [str(policy) if word == "local:flan-t5-small-titles" else word for word in shlex.split(line)[1:]]
     name = " ".join(words[:2]) if words[0] == "baseline" else words[0]
     words += SMALL.get(name, [])
     if name in ("train", "bc"):
@@ -158,7 +159,7 @@ def test_commands_run_in_their_order(page, model, policy, workplace, monkeypatch
             os.chdir(line.split()[1])
         elif line.startswith("trl-glam ") and not is_run_elsewhere(line):
             before(line)
-            words = small(line, model)
+            words = small(line, model, policy)
             assert main(words) == 0, line
             for path in written(words):
                 assert path.is_file() or any(path.iterdir()), line
