@@ -7,7 +7,13 @@ When an upgrade moves one of them, this file is the only one to change.
 import os
 
 from huggingface_hub.utils._http import _DEFAULT_RETRY_ON_EXCEPTIONS as HUB_NETWORK_ERRORS
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.trainer.base_config import _BaseConfig
@@ -15,6 +21,7 @@ from trl.trainer.base_trainer import _BaseTrainer
 
 
 __all__ = [
+    "FAKE_TENSOR_FAULTS",
     "HUB_NETWORK_ERRORS",
     "FakeTensorMode",
     "_BaseConfig",
@@ -23,6 +30,15 @@ __all__ = [
     "parameters_are_sharded",
     "untie_output_layer",
 ]
+
+
+# What an operation raises that cannot be done on tensors without data.
+FAKE_TENSOR_FAULTS = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
 
 
 def parameters_are_sharded() -> bool:

@@ -131,6 +131,33 @@ def test_frozen_parts_and_cached_prompts_are_counted_as_such(t5):
     assert frozen.gradients < whole.gradients and frozen.activations < whole.activations
 
 
+@pytest.mark.parametrize("init", ["pretrained", "random"])
+def test_policy_is_left_as_it_was(t5, init):
+    # Random weights give T5's three embeddings one module, pretrained ones one weight in three.
+    policy = ScoringPolicy.from_pretrained(t5, init=init)
+    before = {
+        name: (parameter, parameter.clone()) for name, parameter in policy.named_parameters(remove_duplicate=False)
+    }
+    estimate_memory(policy, ROWS[:1], SETTINGS)
+    after = dict(policy.named_parameters(remove_duplicate=False))
+    assert after.keys() == before.keys()
+    assert all(after[name] is parameter and torch.equal(parameter, data) for name, (parameter, data) in before.items())
+
+
+def test_model_that_needs_data_is_not_estimated_and_the_run_says_so(t5, monkeypatch):
+    policy = ScoringPolicy.from_pretrained(t5)
+    forward = type(policy).forward
+
+    def choosy(self, batch, *args, **kwargs):
+        if batch.prompt_ids.sum() > 0:  # asks for a number
+            return forward(self, batch, *args, **kwargs)
+        raise AssertionError
+
+    monkeypatch.setattr(type(policy), "forward", choosy)
+    said = check_memory(policy, ROWS[:1], SETTINGS, free=0)
+    assert said.startswith("Memory: not estimated, as a model of type 't5'")
+
+
 # -- too much
 
 

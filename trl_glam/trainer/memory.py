@@ -21,6 +21,7 @@ import psutil
 import torch
 from torch import nn
 
+from .._compat import FAKE_TENSOR_FAULTS
 from ..policy import ScoringPolicy
 from ..types import InvalidInputError, Observation
 from .pass_without_data import PassWithoutData, Rows
@@ -244,7 +245,13 @@ def check_memory(policy: ScoringPolicy, rows: Rows, settings: MemorySettings, fr
     Raises:
         [`InvalidInputError`]: when it is more than is free, with three settings that take less.
     """
-    estimate = estimate_memory(policy, rows, settings)
+    try:
+        estimate = estimate_memory(policy, rows, settings)
+    except FAKE_TENSOR_FAULTS as error:
+        return (
+            f"Memory: not estimated, as a model of type {policy.config.model_type!r} does not run on tensors without "
+            f"data ({type(error).__name__}); the run is not checked against what is free."
+        )
     available = free + sum(tensor.nbytes for tensor in [*policy.parameters(), *policy.buffers()])
     kind = policy.device.type
     if estimate.peak <= available or not refuse:

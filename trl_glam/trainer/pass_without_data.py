@@ -11,7 +11,8 @@ import copy
 import dataclasses
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -152,15 +153,20 @@ class PassWithoutData:
             return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=self.device)
 
         with fake:
-            state = {name: without_data(buffer) for name, buffer in step.named_buffers()}
+            stand_ins = {buffer: without_data(buffer) for buffer in step.buffers()}
             for name, parameter in step.named_parameters():
-                state[name] = without_data(parameter).requires_grad_(self.trained[name.removeprefix("policy.")])
-                if learning and state[name].requires_grad:
+                stand_in = without_data(parameter).requires_grad_(self.trained[name.removeprefix("policy.")])
+                if learning and stand_in.requires_grad:
                     # They are counted elsewhere, and there from the second micro-batch of a step on.
-                    state[name].grad = torch.empty_like(state[name])
+                    stand_in.grad = torch.empty_like(stand_in)
+                stand_ins[parameter] = stand_in
+            # One place a module: `functional_call`'s own tying would put a stand-in back into a module that stands in
+            # several places, as T5's embeddings may.
+            state = {f"{place}.{name}": stand_ins[tensor] for place, name, tensor in _tensors_by_place(step)}
             tensors = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
             tensors = {name: without_data(t) for name, t in tensors.items() if isinstance(t, torch.Tensor)}
-            known = [*state.values(), *tensors.values(), *(t.grad for t in state.values() if t.grad is not None)]
+            gradients = [t.grad for t in stand_ins.values() if t.grad is not None]
+            known = [*stand_ins.values(), *tensors.values(), *gradients]
         live = LiveBytes(known)
         autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
         try:
@@ -168,7 +174,8 @@ class PassWithoutData:
             self.policy.train(learning)
             self._checkpoint(learning and self.gradient_checkpointing)
             with fake, live, autocast, torch.set_grad_enabled(learning):
-                torch.func.functional_call(step, state, (dataclasses.replace(batch, **tensors), learning))
+                arguments = (dataclasses.replace(batch, **tensors), learning)
+                torch.func.functional_call(step, state, arguments, tie_weights=False)
         finally:
             self.policy.__dict__["encoder_cache"] = cache
             self.policy.train(was_training)
@@ -180,6 +187,13 @@ class PassWithoutData:
             self.policy.gradient_checkpointing_enable({"use_reentrant": False})
         elif not wanted and self.policy.is_gradient_checkpointing:
             self.policy.gradient_checkpointing_disable()
+
+
+def _tensors_by_place(step: Step) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """Every module once, however often it stands in the tree, with its own parameters and buffers."""
+    for place, module in step.named_modules():
+        own = chain(module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+        yield from ((place, name, tensor) for name, tensor in own)
 
 
 def _skeleton(policy: ScoringPolicy) -> ScoringPolicy:
