@@ -3,7 +3,7 @@
 
     python -m tests.trainer.memory_run JOB
 
-JOB is a JSON object: `model`, `folder`, `settings` of [`GLAMConfig`], `lora`. On stdout, one JSON object: `estimate`
+JOB is a JSON object: `model`, `folder`, `settings` of [`GLAMConfig`], `num_envs`, `lora`. On stdout, one JSON object: `estimate`
 (bytes, [`MemoryEstimate`]'s peak) and `measured`: the highest `VmHWM` while training minus `VmRSS` before the trainer
 was built, so Python and its libraries are left out, and the policy, its optimizer and every tensor are in.
 """
@@ -48,19 +48,20 @@ def main(job: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     # Blocks go back to the system when they are freed: what is measured is what is used.
     ctypes.CDLL("libc.so.6").mallopt(-3, 64 * 1024)  # M_MMAP_THRESHOLD
+    num_envs = job.get("num_envs", 16)
     args = GLAMConfig(
         output_dir=job["folder"],
-        num_envs=16,
+        num_envs=num_envs,
         rollout_steps=8,
-        minibatch_size=128,
-        total_env_steps=128,
+        minibatch_size=8 * num_envs,
+        total_env_steps=8 * num_envs,
         num_observations=2,
         calibration_prompts=8,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         seed=0,
-        **{"per_device_train_batch_size": 128, **job["settings"]},
+        **{"per_device_train_batch_size": 8 * num_envs, **job["settings"]},
     )
     peft_config = LoraConfig(r=4, target_modules=["q", "v"]) if job.get("lora") else None
     before = status("VmRSS")

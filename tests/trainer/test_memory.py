@@ -54,11 +54,12 @@ def middle_t5(tmp_path_factory) -> str:
 @pytest.mark.parametrize(
     "job",
     [
-        {"settings": {"gradient_checkpointing": True, "per_device_rollout_batch_size": 16}},
-        pytest.param({"settings": {}}, marks=pytest.mark.slow),
+        {"settings": {}},
         pytest.param({"settings": {"per_device_train_batch_size": 32}, "lora": True}, marks=pytest.mark.slow),
+        # More rows: what libraries load at their first use must be small beside them.
+        pytest.param({"settings": {"gradient_checkpointing": True}, "num_envs": 96}, marks=pytest.mark.slow),
     ],
-    ids=["checkpointing", "full", "lora"],
+    ids=["full", "lora", "checkpointing"],
 )
 def test_estimate_is_within_a_fifth_of_the_measured_peak(middle_t5, tmp_path, job):
     job = {"model": middle_t5, "folder": str(tmp_path), **job}
