@@ -145,7 +145,7 @@ class PassWithoutData:
         """Most bytes at a time for a batch: of its forward, and of its backward if `learning`."""
         fake = FakeTensorMode()
         step, was_training = Step(self.policy), self.policy.training
-        checkpointed = self.policy.is_gradient_checkpointing
+        checkpointed = self.policy.is_activation_checkpointing
         # Kept states have data. A frozen encoder keeps nothing for the backward pass anyway.
         cache = self.policy.__dict__["encoder_cache"]
 
@@ -183,10 +183,10 @@ class PassWithoutData:
         return live.peak
 
     def _checkpoint(self, wanted: bool) -> None:
-        if wanted and not self.policy.is_gradient_checkpointing:
-            self.policy.gradient_checkpointing_enable({"use_reentrant": False})
-        elif not wanted and self.policy.is_gradient_checkpointing:
-            self.policy.gradient_checkpointing_disable()
+        if wanted and not self.policy.is_activation_checkpointing:
+            self.policy.activation_checkpointing_enable({"use_reentrant": False})
+        elif not wanted and self.policy.is_activation_checkpointing:
+            self.policy.activation_checkpointing_disable()
 
 
 def _tensors_by_place(step: Step) -> Iterator[tuple[str, str, torch.Tensor]]:

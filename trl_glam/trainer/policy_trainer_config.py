@@ -256,6 +256,9 @@ class _PolicyTrainerConfig(_BaseConfig):
             self.use_cpu = True
         if self.bf16 is None:
             self.bf16 = not self.fp16 and cuda and torch.cuda.is_bf16_supported()
+        # transformers' new name of the same thing; it warns of the old one.
+        if self.activation_checkpointing is None:
+            self.activation_checkpointing = self.gradient_checkpointing
         self.remove_unused_columns = False
         if self.ddp_find_unused_parameters is None:
             # Everything that is trained gets a gradient in every step; looking for what does not costs a walk over
