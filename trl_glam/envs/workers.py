@@ -93,11 +93,7 @@ class WorkerEnvironments:
         for slot, _ in episodes:
             self._episodes.pop(slot, None)
             self._lost.pop(slot, None)
-        outcomes = self._exchange([("begin", slot, key) for slot, key in episodes])
-        for (slot, key), outcome in zip(episodes, outcomes, strict=True):
-            if isinstance(outcome, Outcome):
-                self._episodes[slot] = _Episode(key, outcome.digest)
-        return outcomes
+        return self._exchange([("begin", slot, key) for slot, key in episodes])
 
     def step(self, actions: Sequence[tuple[int, int]]) -> list[Outcome | Failure]:
         return self._exchange([("step", slot, action) for slot, action in actions])
@@ -109,11 +105,7 @@ class WorkerEnvironments:
         for slot, _, _ in saved:
             self._episodes.pop(slot, None)
             self._lost.pop(slot, None)
-        outcomes = self._exchange([("restore", slot, key, state) for slot, key, state in saved])
-        for (slot, key, state), outcome in zip(saved, outcomes, strict=True):
-            if isinstance(outcome, Outcome):
-                self._episodes[slot] = _Episode(key, outcome.digest, state)
-        return outcomes
+        return self._exchange([("restore", slot, key, state) for slot, key, state in saved])
 
     def environment(self, slot: int) -> gym.Env | None:
         return None
@@ -166,9 +158,17 @@ class WorkerEnvironments:
             if worker.is_broken:
                 self._episodes.pop(request[1], None)
                 self._replace(worker)
-            elif request[0] == "step" and isinstance(answer, Outcome):
-                self._episodes[request[1]].actions.append(request[2])
-                self._episodes[request[1]].digest = answer.digest
+            elif isinstance(answer, Outcome):
+                self._take_note(request, answer)
+
+    def _take_note(self, request: Request, outcome: Outcome) -> None:
+        """Remember at once what an environment has come to: the next request may cost it its process."""
+        if request[0] == "step":
+            self._episodes[request[1]].actions.append(request[2])
+            self._episodes[request[1]].digest = outcome.digest
+        else:
+            _, slot, key, *state = request
+            self._episodes[slot] = _Episode(key, outcome.digest, *state)
 
     # -- replacing a process
 
