@@ -79,7 +79,8 @@ def test_curves_come_from_the_log_alone(root, tmp_path):
     drawn = numbers.curves([run], logged([run]))
     (whole,) = find_runs([root / "ppo" / "seed-0"])
     lengths = [row["rollout/length"] for row in whole.rows if "rollout/length" in row]
-    np.testing.assert_allclose([row[1] for row in drawn["length"][0]["rows"]], lengths, rtol=1e-3)
+    # The update that a running run is at is left out: its short episodes end first, and most of them succeed.
+    np.testing.assert_allclose([row[1] for row in drawn["length"][0]["rows"]], lengths[:-1], rtol=1e-3)
     assert "entropy" in drawn and "kl" not in drawn
     assert any(name.startswith("kind:") for name in drawn)
 
@@ -111,10 +112,10 @@ def test_overview_tells_the_newest_success_and_of_equals_the_evaluation(root):
         return {"group": "ppo", "evaluation": evaluation, "seeds": 1, "rows": [list(row) for row in rows]}
 
     training = series(False, (100, 0.2, None, None), (200, 0.8, None, None))
-    for last, expected in ((100, "last 100 training episodes"), (200, "evaluation")):
+    for last, expected in ((100, "last 100 training episodes"), (200, "last evaluation in training")):
         (entry,) = numbers.overview(runs, {}, {"success": [training, series(True, (last, 0.5, 0.4, 0.6))]})
         assert entry["success"]["what"] == expected
-        assert entry["success"]["value"] == (0.5 if expected == "evaluation" else 0.8)
+        assert entry["success"]["value"] == (0.8 if last == 100 else 0.5)
 
 
 def test_table_of_tests_and_rl_against_bc(root):

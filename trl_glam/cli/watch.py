@@ -62,7 +62,7 @@ def grid_text(level: MiniGridEnv) -> Text:
 def _cell(cell: WorldObj | None) -> tuple[str, str]:
     if cell is None:
         return " ·", "bright_black"
-    style = {"grey": "white", "purple": "magenta"}.get(cell.color, cell.color)
+    style = {"grey": "bright_black", "purple": "magenta"}.get(cell.color, cell.color)
     if cell.type == "wall":
         return "██", "bright_black"
     if cell.type == "door":
@@ -118,10 +118,9 @@ class Screen(Sink):
     def on_episode_end(self, record: EpisodeRecord) -> None:
         self.successes.append(record.success)
         outcome = "[bold green]success[/]" if record.success else "[bold red]no success[/]"
-        rate = sum(self.successes) / len(self.successes)
         line = (
             f"seed {record.key.seed}: {record.mission or 'episode'} - {outcome} after {record.length} steps, "
-            f"return {record.episode_return:.3g} (success so far {rate:.2f} of {len(self.successes)})"
+            f"return {record.episode_return:.3g} ({sum(self.successes)} of {len(self.successes)} succeeded so far)"
         )
         self.console.print(line)
 

@@ -79,7 +79,7 @@ function buildKinds(data, color) {
     new LineChart(box, { rate: true, height: 210, label: `Success per task kind, ${group}` }).show(series);
     return box;
   });
-  section("kinds", "Task kinds", "success rate with 95 % intervals", el("div", { class: "kinds" }, ...cards, ...charts));
+  section("kinds", "Task kinds", "success rate with 95 % intervals", el("div", { class: "kinds" }, ...cards), charts.length ? el("div", { class: "kinds" }, ...charts) : null);
 }
 
 function buildTests(data, color) {

@@ -54,7 +54,7 @@ def curves(runs: Sequence[Run], episodes: Mapping[Path, Sequence[LoggedEpisode]]
     """
     per_run: dict[str, dict[str, list[Rows]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        rows = run.rows or (_rows_of_log(episodes[run.log]) if run.is_training and run.log in episodes else [])
+        rows = run.rows or (_rows_of_log(_of_whole_updates(run, episodes)) if run.is_training else [])
         for name, found in _run_curves(rows).items():
             per_run[run.group][name].append(found)
     drawn: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -101,9 +101,19 @@ def _thinned(rows: Rows) -> Rows:
     return [rows[i] for i in np.linspace(0, len(rows) - 1, _MAX_POINTS).round().astype(int)]
 
 
-def _rows_of_log(episodes: Sequence[LoggedEpisode]) -> list[dict[str, Any]]:
+def _of_whole_updates(run: Run, episodes: Mapping[Path, Sequence[LoggedEpisode]]) -> list[LoggedEpisode]:
+    """A run's episodes in order, without the update that a running one is at: the short episodes end first there,
+    most of which are successes, so its rate would be too high."""
+    if run.log not in episodes:
+        return []
+    ordered = sorted(episodes[run.log], key=lambda episode: (episode.update, episode.env_step))
+    if run.finished:
+        return ordered
+    return [episode for episode in ordered if episode.update < ordered[-1].update]
+
+
+def _rows_of_log(ordered: Sequence[LoggedEpisode]) -> list[dict[str, Any]]:
     """What Trainer would have logged after each update, as far as episodes tell."""
-    ordered = sorted(episodes, key=lambda episode: (episode.update, episode.env_step))
     rows, start = [], 0
     for stop in range(1, len(ordered) + 1):
         if stop < len(ordered) and ordered[stop].update == ordered[start].update:
@@ -156,8 +166,9 @@ def overview(
             "success": None,
         }
         if best is not None:
-            entry["success"] = {"what": "evaluation" if best["evaluation"] else "last 100 training episodes",
-                                "value": best["rows"][-1][1], "interval": _interval(best["rows"][-1])}  # fmt: skip
+            what = "last evaluation in training" if best["evaluation"] else "last 100 training episodes"
+            newest = best["rows"][-1]
+            entry["success"] = {"what": what, "value": newest[1], "interval": _interval(newest)}
         elif logged:
             successes = sum(episode.success for episode in logged)
             entry["success"] = {"what": "episodes of the log", "value": _short(successes / len(logged)),
@@ -174,7 +185,7 @@ def kinds(runs: Sequence[Run], episodes: Mapping[Path, Sequence[LoggedEpisode]])
         for run in runs:
             if run.group != group or run.log not in episodes:
                 continue
-            ordered = sorted(episodes[run.log], key=lambda episode: episode.env_step)
+            ordered = sorted(_of_whole_updates(run, episodes), key=lambda episode: episode.env_step)
             for episode in ordered[-max(len(ordered) // 10, 50) :] if run.is_training else ordered:
                 counted[episode.task_kind or ""].append(episode.success)
         if len(counted) < 2:

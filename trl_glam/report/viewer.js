@@ -196,7 +196,7 @@ class Pane {
       const box = svg.getBoundingClientRect();
       this.onSeek(Math.round(((event.clientX - box.left) / box.width) * last));
     });
-    this.curve.replaceChildren(el("div", { class: "cap" }, el("span", {}, known.length ? "value, and rewards as bars" : "rewards as bars"), el("span", {}, known.length ? `${low.toFixed(2)} … ${high < 0.005 ? 0 : high.toFixed(2)}` : "")), svg);
+    this.curve.replaceChildren(el("div", { class: "cap" }, el("span", {}, known.length ? "value, and rewards as bars" : "rewards as bars"), el("span", {}, known.length ? `${low.toFixed(2)} … ${high.toFixed(2)}` : "")), svg);
   }
 }
 
@@ -277,7 +277,7 @@ class Viewer {
     if (item.offsetTop < this.list.scrollTop + this.list.offsetTop || item.offsetTop + item.offsetHeight > this.list.scrollTop + this.list.offsetTop + this.list.clientHeight)
       this.list.scrollTop = item.offsetTop - this.list.offsetTop - this.list.clientHeight / 2;
     const wanted = this.wanted, others = this.partners.get(this.episode.same).filter((other) => other !== this.episode);
-    this.second.replaceChildren(el("option", { value: "" }, others.length ? "side by side with …" : "no other run on this seed"),
+    this.second.replaceChildren(el("option", { value: "" }, others.length ? "side by side with …" : "no other run"),
       ...others.map((other, i) => el("option", { value: i }, this.data.policies[other.policy])));
     this.second.disabled = !others.length;
     const same = others.findIndex((other) => other.policy === wanted);
