@@ -39,7 +39,7 @@ def test_demo_shows_the_table_the_episode_and_the_time_and_keeps_everything(tmp_
     seconds = [int(number) for number in re.findall(r"(\d+) s", last)]
     assert last.startswith("Time: ") and len(seconds) == 6 and abs(seconds[0] - sum(seconds[1:])) <= 5
 
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "demo.json").read_text())
     assert list(results["rows"]) == ROWS
     episodes = {tuple(episode["seed"] for episode in row["sampled"]["episodes"]) for row in results["rows"].values()}
     assert episodes == {tuple(key.seed for key in Panel.from_env(LEVEL, 6).episodes())}

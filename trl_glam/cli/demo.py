@@ -123,7 +123,7 @@ class _Demo:
         say(self._table())
         say(self._side_by_side(before, after))
         say(
-            f"Saved in {self.folder}: the policy with its card (README.md), {curve.name}, results.json, and every "
+            f"Saved in {self.folder}: the policy with its card (README.md), {curve.name}, demo.json, and every "
             "training episode (interactions/).",
             soft_wrap=True,
         )
@@ -180,7 +180,7 @@ class _Demo:
             for name, sampled, greedy in self.rows
         }
         document = {"env_id": self.args.env_id, "seed": self.args.seed, "panel_sha256": self.panel.hash, "rows": rows}
-        (self.folder / "results.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        (self.folder / "demo.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
 class _OtherMission(gym.Wrapper):
