@@ -4,8 +4,8 @@
     python -m tests.trainer.memory_run JOB
 
 JOB is a JSON object: `model`, `folder`, `settings` of [`GLAMConfig`], `num_envs`, `lora`. On stdout, one JSON object:
-`estimate` (bytes, [`MemoryEstimate`]'s peak) and `measured`: the highest `VmHWM` while training minus `VmRSS` before the trainer
-was built, so Python and its libraries are left out, and the policy, its optimizer and every tensor are in.
+`estimate` (bytes, [`MemoryEstimate`]'s peak) and `measured`: the highest `VmHWM` while training minus `VmRSS` before
+the trainer was built, so Python and its libraries are left out, and the policy, its optimizer and every tensor are in.
 """
 
 from __future__ import annotations
