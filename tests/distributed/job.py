@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from safetensors.torch import save_file
@@ -83,6 +84,8 @@ def run(job: dict[str, Any]) -> None:
         import deepspeed.ops
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # transformers takes bf16 on GPUs or with use_cpu, and use_cpu is plain DDP; CPUs compute in it as well.
+        transformers.training_args.is_torch_bf16_gpu_available = lambda: True
     trainer = build(job)
     gradients = KeepGradients(job.get("gradients", 0))
     trainer.add_callback(gradients)

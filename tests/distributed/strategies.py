@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ _ON_A_CPU = {"ddp_backend": "gloo", "bf16": False}
 SETTINGS: dict[str, dict[str, Any]] = {
     "ddp": {},
     "zero2": _ON_A_CPU,
-    "zero3": {**_ON_A_CPU, "deepspeed": _ZERO3_OF_A_TINY_MODEL},
+    "zero3": _ON_A_CPU,
     "zero3 recipe": _ON_A_CPU,
     "fsdp2": {},
 }
@@ -45,14 +46,26 @@ def start(strategy: str, folder: Path) -> Ranks:
     """Two processes; `"zero3"` splits everything, `"zero3 recipe"` what the recipe's DeepSpeed would."""
     if strategy == "ddp":
         return Ranks([torchrun(2)], 2, folder)
-    if strategy == "zero3":
-        return Ranks([torchrun(2)], 2, folder, {"DS_ACCELERATOR": "cpu"})
     if strategy == "fsdp2":
         # What `accelerate launch` tells the processes, which tests/recipes/test_accelerate_recipes.py checks.
         recipe = yaml.safe_load((ROOT / "recipes/accelerate/fsdp2.yaml").read_text(encoding="utf-8"))["fsdp_config"]
         told = {name.upper(): str(value) for name, value in recipe.items()}
         return Ranks([torchrun(2)], 2, folder, {"ACCELERATE_USE_FSDP": "true", **told})
     recipe = ROOT / "recipes" / "accelerate" / f"{strategy.split()[0]}.yaml"
+    if strategy == "zero3":
+        recipe = _split_everything(recipe, folder)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(recipe)]
     command += ["--num_processes", "2", "--main_process_port", str(free_port())]
     return Ranks([command], 2, folder, {"DS_ACCELERATOR": "cpu"})
+
+
+def _split_everything(recipe: Path, folder: Path) -> Path:
+    """The recipe with DeepSpeed's own file, as a user would bring one; accelerate's settings lack the threshold."""
+    settings = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    own = folder / "deepspeed.json"
+    own.write_text(json.dumps(_ZERO3_OF_A_TINY_MODEL), encoding="utf-8")
+    del settings["mixed_precision"]  # DeepSpeed's file alone may name one
+    settings["deepspeed_config"] = {"deepspeed_config_file": str(own), "zero3_init_flag": True}
+    changed = folder / "zero3.yaml"
+    changed.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return changed

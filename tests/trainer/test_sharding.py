@@ -13,7 +13,7 @@ from tests.tiny_models import tiny_llama, tiny_t5
 from tests.toy_envs import LampEnv
 from trl_glam import BCConfig, GLAMConfig, GLAMTrainer
 from trl_glam.trainer.gathering import MAXIMA, mean_metrics
-from trl_glam.trainer.sharding import check_strategy, num_parameters
+from trl_glam.trainer.sharding import check_deepspeed_field, check_strategy, num_parameters
 from trl_glam.types import InvalidInputError
 
 
@@ -49,6 +49,14 @@ def test_a_launcher_that_starts_one_process_for_several_is_an_error(launched, tm
     launched(MASTER_ADDR="127.0.0.1")
     with pytest.raises(InvalidInputError, match="asked for several processes and started one"):
         GLAMConfig(output_dir=str(tmp_path))
+
+
+def test_deepspeed_of_the_settings_is_refused_where_it_finds_no_processes(launched):
+    check_deepspeed_field(1)
+    launched(WORLD_SIZE="2")
+    check_deepspeed_field(2)
+    with pytest.raises(InvalidInputError, match="1 of 2 started processes.*let the launcher bring it"):
+        check_deepspeed_field(1)
 
 
 def accelerator(kind: DistributedType, num_processes: int = 2, **plugin):

@@ -19,7 +19,7 @@ from ..trainer import BCConfig, BCTrainer
 from ..trainer.sharding import num_parameters
 from ..types import InvalidInputError
 from .recipe import model_arguments, parse_recipe, resume_request
-from .train import finish
+from .train import announce, finish
 
 
 @dataclass
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     types = (BCArguments, BCConfig, ModelConfig)
     own, args, model_args = parse_recipe("bc", types, argv, "Train a scoring policy by cloning an interaction log.")
     trainer = make_trainer(own, args, model_args)
-    print(run_summary(trainer), trainer.check_memory(), sep="\n", flush=True)
+    announce(trainer, run_summary(trainer))
     trainer.train(resume_from_checkpoint=resume_request(args.resume_from_checkpoint))
     metrics = trainer.evaluate()
     is_repository = not find_shards(own.dataset_name)

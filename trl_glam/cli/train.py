@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         args.save_strategy = args.eval_strategy = "no"
         args.log_interactions, args.report_to = False, []
     trainer = make_trainer(args, model_args)
-    print(run_summary(trainer), trainer.check_memory(), sep="\n", flush=True)
+    announce(trainer, run_summary(trainer))
     if own.plan:
         return _plan(trainer)
     trainer.train(resume_from_checkpoint=resume_request(args.resume_from_checkpoint))
@@ -73,6 +73,13 @@ def make_trainer(args: GLAMConfig, model_args: ModelConfig, **kwargs) -> GLAMTra
     model = model_arguments(model_args)
     args.model_init_kwargs = {**model.pop("model_init_kwargs"), **(args.model_init_kwargs or {})}
     return GLAMTrainer(args=args, **model, **kwargs)
+
+
+def announce(trainer: _PolicyTrainer, summary: str) -> None:
+    """Say once what is about to be run and what memory it takes; every process refuses what does not fit."""
+    memory = trainer.check_memory()
+    if trainer.is_world_process_zero():
+        print(summary, memory, sep="\n", flush=True)
 
 
 def finish(trainer: _PolicyTrainer, dataset_name: str | None = None) -> None:
@@ -110,12 +117,13 @@ def _plan(trainer: GLAMTrainer) -> int:
         import resource
 
         memory = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
-    print(
-        f"Plan: {trainer.update} updates took {seconds:.0f} s each, with a peak memory of {memory}; the whole run of "
-        f"{args.num_updates} updates ({args.num_updates * args.num_envs * args.rollout_steps} environment steps) "
-        f"would take about {seconds * args.num_updates / 3600:.1f} hours at this speed. Early updates, with their "
-        "longer episodes, are often slower than later ones."
-    )
+    if trainer.is_world_process_zero():
+        print(
+            f"Plan: {trainer.update} updates took {seconds:.0f} s each, with a peak memory of {memory}; the whole run "
+            f"of {args.num_updates} updates ({args.num_updates * args.num_envs * args.rollout_steps} environment "
+            f"steps) would take about {seconds * args.num_updates / 3600:.1f} hours at this speed. Early updates, "
+            "with their longer episodes, are often slower than later ones."
+        )
     return 0
 
 

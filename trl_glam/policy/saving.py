@@ -33,7 +33,7 @@ from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_mode
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .._compat import HUB_NETWORK_ERRORS, parameters_are_sharded
 from ..types import InvalidInputError
@@ -56,6 +56,7 @@ def save_policy(
     parts = {name: None for name, _ in policy.named_children()}
     if state_dict is not None:
         parts = _split(state_dict, parts)
+        _share_ties(policy.lm, parts["lm"])
     if isinstance(policy.lm, PeftModel):
         kwargs.setdefault("save_embedding_layers", False)
     policy.lm.save_pretrained(folder, is_main_process=is_main_process, state_dict=parts["lm"], **kwargs)
@@ -76,6 +77,14 @@ def _split(state_dict: dict[str, torch.Tensor], names) -> dict[str, dict[str, to
         name, _, rest = key.partition(".")
         parts[name][rest] = tensor
     return parts
+
+
+def _share_ties(lm: PreTrainedModel | PeftModel, state: dict[str, torch.Tensor]) -> None:
+    """One tensor for what is one parameter, so that it is saved once; FSDP gathers it under each of its names."""
+    parameters = dict(lm.named_parameters(remove_duplicate=False))
+    for target, source in getattr(lm, "all_tied_weights_keys", {}).items():
+        if target in state and source in state and parameters[target] is parameters[source]:
+            state[target] = state[source]
 
 
 def load_policy(

@@ -344,19 +344,14 @@ class _PolicyTrainer(_SavedTrainer):
         # As Trainer's own evaluation does before any training has wrapped the model.
         if self.model_wrapped is not self.model or self.is_in_train:
             return
-        if self.is_deepspeed_enabled:
-            # An engine without an optimizer would be in the way of the one that trains: the model is read as it is.
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            # DeepSpeed's engine without an optimizer would be in the way of the one that trains, and FSDP splits a
+            # model with its optimizer only: the model is read as it is, whole or as it was split while training.
             self.model.to(self.args.device)
             return
         model = self._wrap_model(self.model, training=False)
         if model is self.model:
-            model = (
-                self.accelerator.prepare(model)
-                if self.is_fsdp_enabled
-                else self.accelerator.prepare_model(model, evaluation_mode=True)
-            )
-        if self.is_fsdp_enabled:
-            self.model = model
+            model = self.accelerator.prepare_model(model, evaluation_mode=True)
         if model is not self.model:
             self.model_wrapped = model
 

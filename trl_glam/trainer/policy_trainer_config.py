@@ -16,7 +16,7 @@ import torch
 from .._compat import _BaseConfig
 from ..rollout.runner import ON_ENVIRONMENT_ERROR
 from ..types import InvalidInputError
-from .sharding import check_started
+from .sharding import check_deepspeed_field, check_started
 
 
 if TYPE_CHECKING:
@@ -265,6 +265,8 @@ class _PolicyTrainerConfig(_BaseConfig):
             # the graph.
             self.ddp_find_unused_parameters = False
         super().__post_init__()
+        if self.deepspeed:
+            check_deepspeed_field(self.world_size)
 
     # What a plain language model is given when neither the config nor a policy folder says: measured to explore and to
     # learn, where temperature 1 without calibration starts at 0.99 on one action.

@@ -54,6 +54,26 @@ def check_started(asked: int | None) -> None:
         )
 
 
+def check_deepspeed_field(found: int) -> None:
+    """
+    Refuse the setting `deepspeed` where transformers does not find the other processes with it: on CPUs it hands
+    DeepSpeed no backend.
+
+    Args:
+        found (`int`):
+            `world_size` of the settings.
+
+    Raises:
+        [`InvalidInputError`]: when the launcher has started another number of processes.
+    """
+    if found != started_processes():
+        raise InvalidInputError(
+            f"`deepspeed` is given in the settings, and {found} of {started_processes()} started processes is found, "
+            "as happens on CPUs; leave it out and let the launcher bring it: DS_ACCELERATOR=cpu accelerate launch "
+            "--config_file recipes/accelerate/zero3.yaml, or a file of your own with deepspeed_config_file in it."
+        )
+
+
 def check_strategy(accelerator: Accelerator) -> None:
     """
     Refuse a run that is not spread over the processes as the launcher was told.

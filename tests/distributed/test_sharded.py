@@ -1,5 +1,9 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""ZeRO-2 and ZeRO-3 on two CPU processes: really split, equal to DDP, and saved as a folder that loads anywhere."""
+"""ZeRO-2, ZeRO-3 and FSDP 2 on two CPU processes: really split, equal to DDP, and saved as a folder that loads
+anywhere.
+
+accelerate offers FSDP on GPUs alone; `tests/distributed/job.py` opens it for CPUs, and what runs then is PyTorch's.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +73,17 @@ def test_zero_trains_what_ddp_trains(strategy, t5, ddp, tmp_path):
         assert own["played"] == theirs[0]["played"]
     assert_same_history(theirs[0]["history"], facts[0]["history"])
     assert max(row.get("value_grad_norm", 0) for row in facts[0]["history"]) > SETTINGS["max_grad_norm"]
+    check_folder(tmp_path / "run" / "final", their_folder / "final", t5)
+
+
+def test_fsdp_trains_what_ddp_trains(t5, ddp, tmp_path):
+    theirs, their_folder = ddp
+    facts = run("fsdp2", t5, tmp_path / "run")
+    for own in facts:
+        assert own["distributed_type"] == "DistributedType.FSDP" and own["wrapper"] == "FSDPScoringPolicy"
+        assert own["held"] <= 0.6 * own["trainable"]
+        assert own["played"] == theirs[0]["played"]
+    assert_same_history(theirs[0]["history"], facts[0]["history"])
     check_folder(tmp_path / "run" / "final", their_folder / "final", t5)
 
 
