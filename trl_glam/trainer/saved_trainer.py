@@ -26,6 +26,7 @@ from ..training_summary import TrainingSummary, curves_of, recipe_settings
 from .checkpoint_state import find_checkpoint, load_state, save_state, whole_or_gone, write_manifest
 from .environment_source import EnvironmentSource
 from .policy_trainer_config import _PolicyTrainerConfig
+from .sharding import load_fsdp_weights
 
 
 TRAINING_ARGUMENTS_NAME = "training_args.json"
@@ -122,8 +123,7 @@ class _SavedTrainer(_BaseTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:
-            # Split as it is; the standard folder beside it is whole.
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            load_fsdp_weights(self.accelerator, model, resume_from_checkpoint)
         else:
             self.policy.load_weights(resume_from_checkpoint)
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
+from accelerate.utils.constants import FSDP_MODEL_NAME
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
@@ -134,6 +137,29 @@ def autocast_only(accelerator: Accelerator) -> None:
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     elif accelerator.distributed_type == DistributedType.FSDP:
         accelerator.state.fsdp_plugin.mixed_precision_policy = None
+
+
+def load_fsdp_weights(accelerator: Accelerator, model: nn.Module, folder: str | os.PathLike) -> None:
+    """
+    Read the weights that FSDP 2 has written into a checkpoint. accelerate's own way fails where one parameter has
+    several names, as T5's embeddings have: the file holds them all, and PyTorch takes one of each.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]):
+            Of the trainer.
+        model (`nn.Module`):
+            The model, split. All processes call; the first one reads and sends each his part.
+        folder (`str` or `os.PathLike`):
+            The checkpoint.
+    """
+    state: dict[str, torch.Tensor] = {}
+    if accelerator.is_main_process:
+        whole = torch.load(Path(folder, f"{FSDP_MODEL_NAME}.bin"), weights_only=True)
+        state = {name: whole[name] for name, _ in model.named_parameters()}
+        # Buffers that no state holds are computed anew.
+        state |= {name: whole[name] for name, _ in model.named_buffers() if name in whole}
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+    set_model_state_dict(model, state, options=options)
 
 
 def is_partitioned(parameter: nn.Parameter) -> bool:
