@@ -6,8 +6,8 @@ observations is read whole at every step. Episodes are played once, by the bot (
 each template its prompts. Counted are the tokens per decision, identical prompts once, of acting and of learning.
 Timed are acting (`ScoringAgent`, step by step, all environments side by side) and learning (packing, forward and
 backward of all decisions in micro-batches of equal text, embeddings frozen as the trainer does), the window and
-append-only in turns; the median over the repeats counts, and the ratios are what to read. Left out: environments, the
-optimizer. `--threads 2 --output FILE` writes the result as JSON.
+append-only in turns; the median over the repeats counts, and the ratios are what to read, beside those of the tokens
+of the same steps. Left out: environments, the optimizer. `--threads 2 --output FILE` writes the result as JSON.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ def measure(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
     against = f"window {args.window}"
     acting: dict[str, Callable[[], None]] = {}
     learning: dict[str, Callable[[], None]] = {}
+    tokens: dict[str, dict[str, float]] = {"acting": {}, "learning": {}}
     for side, window in {against: args.window, "append-only": None}.items():
         config = replace(loaded.policy_config, prompt_template=PromptTemplate(window).to_dict())
         policy = ScoringPolicy(loaded.lm, loaded.tokenizer, config)
@@ -137,8 +138,12 @@ def measure(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
         batches = micro_batches(
             policy, episodes if window is None else [[row] for row in rows], args.micro_batch_tokens
         )
-        acting[side] = partial(act, ScoringAgent(policy), episodes)
+        agent = ScoringAgent(policy)
+        acting[side] = partial(act, agent, episodes)
         learning[side] = partial(learn, policy, batches)
+        act(agent, episodes)
+        tokens["acting"][side] = round(agent.num_tokens / decisions, 1)
+        tokens["learning"][side] = round(sum(pack(policy, some).useful_tokens for some in batches) / decisions, 1)
     result: dict[str, Any] = {"precision": "bf16 autocast" if bf16 else "fp32", "decisions": decisions}
     for part, ways in {"acting": acting, "learning": learning}.items():
         if part in args.parts:
@@ -146,7 +151,13 @@ def measure(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
                 seconds, _ = take_turns(ways, args.repeats)
             rates = {side: round(decisions / value, 3) for side, value in seconds.items()}
             faster = round(seconds[against] / seconds["append-only"], 2)
-            result[part] = {"decisions_per_second": rates, "append_only_is_faster_by": faster}
+            fewer = round(tokens[part][against] / tokens[part]["append-only"], 2)
+            result[part] = {
+                "decisions_per_second": rates,
+                "append_only_is_faster_by": faster,
+                "tokens_per_decision": tokens[part],
+                "fewer_tokens_by": fewer,
+            }
             print(json.dumps(result, indent=1), flush=True)
     return result
 

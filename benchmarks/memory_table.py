@@ -45,13 +45,10 @@ FOUR_BITS = 0.5 + 4 / 64
 
 
 def t5(width: int, inner: int, layers: int, heads: int) -> T5Config:
-    config = T5Config(
+    return T5Config(
         vocab_size=32128, d_model=width, d_ff=inner, num_layers=layers, num_heads=heads, d_kv=64,
         feed_forward_proj="gated-gelu", decoder_start_token_id=0,
     )  # fmt: skip
-    # Flan-T5's output layer is one of its own; a new config says otherwise, whatever it is given.
-    config.tie_word_embeddings = False
-    return config
 
 
 def llama(vocabulary: int, width: int, inner: int, layers: int, heads: int, key_heads: int, tied: bool) -> LlamaConfig:
@@ -80,6 +77,9 @@ def policy_of(config: PreTrainedConfig, dtype: torch.dtype, lora: bool) -> Scori
     auto = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
     with torch.device("meta"):
         lm: Any = auto.from_config(config, dtype=dtype)
+        if encoder_decoder:
+            # Flan-T5's output layer is one of its own, its three embeddings are one.
+            lm.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False, dtype=dtype)
         if lora:
             modules = ["q", "v"] if encoder_decoder else ["q_proj", "v_proj"]
             lm = add_adapter(lm, LoraConfig(r=16, target_modules=modules), "model")

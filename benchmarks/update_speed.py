@@ -3,9 +3,10 @@
 
 Both sides compute the same loss on the same weights, by turns: a policy gradient on the softmax over the scores of six
 actions, and a squared value error. Compared are samples per second (medians), the gradient of every tensor (norm of
-the difference over the norm), and the activations kept for the backward pass: bytes of the distinct tensors that
-autograd saves, parameters not counted. `--precisions float64` compares the gradients alone, with norms that do not
-round to float32. The embeddings and the output layer are frozen, as in training. Left out: the optimizer.
+the difference over the norm; in fp32 also how far each side is from the gradient in float64), and the activations kept
+for the backward pass: bytes of the distinct tensors that autograd saves, parameters not counted. `--precisions
+float64` compares the gradients alone, with norms that do not round to float32. The embeddings and the output layer are
+frozen, as in training. Left out: the optimizer.
 """
 
 from __future__ import annotations
@@ -99,17 +100,21 @@ def measure(
         run().backward()
 
     memory = {side: activation_bytes(run, model.parameters()) for side, (model, run) in sides.items()}
-    differences = {}
-    backward(*sides["packed"])
-    for side in list(sides)[1:]:
-        backward(*sides[side])
-        differences[side] = _largest_difference(policy.lm, lm)
+    differences, rounding = {}, {}
+    exact = _exact_gradients(name, prompts, weights) if precision == "fp32" else None
+    for side, both in sides.items():
+        backward(*both)
+        if side != "packed":
+            differences[side] = _largest_difference(_gradients(policy.lm), _gradients(lm))
+        if exact is not None:
+            rounding[side] = _largest_difference(_gradients(both[0]), exact)
     result = {
         "model": name,
         "precision": precision,
         "samples": count,
         "plain_prompts_at_once": chunk,
         "largest_gradient_difference": differences,
+        "largest_difference_from_float64": rounding,
         "activation_megabytes": {side: round(value / 1e6, 1) for side, value in memory.items()},
         "activations_of_plain": {side: round(memory["packed"] / memory[side], 3) for side in differences},
     }
@@ -122,10 +127,23 @@ def measure(
     return result
 
 
-def _largest_difference(packed: nn.Module, plain: nn.Module) -> dict[str, Any]:
+def _gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+def _exact_gradients(name: str, prompts: list[str], weights: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The gradient in float64, by which the rounding of each side shows."""
+    policy = ScoringPolicy.from_pretrained(name)
+    use_float64(policy)
+    policy.lm.get_input_embeddings().requires_grad_(False)
+    policy.lm.get_output_embeddings().requires_grad_(False)
+    output = policy(policy.pack(prompts, [ACTIONS] * len(prompts)))
+    loss_of(output.logits, output.values, weights).backward()
+    return _gradients(policy.lm)
+
+
+def _largest_difference(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, Any]:
     """The tensor whose gradients differ most, by the norm of the difference over the norm."""
-    expected = {n: p.grad for n, p in plain.named_parameters() if p.grad is not None}
-    found = {n: p.grad for n, p in packed.named_parameters() if p.grad is not None}
     if expected.keys() != found.keys():
         raise RuntimeError(f"Not the same tensors have gradients: {sorted(expected.keys() ^ found.keys())}")
     relative = {n: ((found[n] - g).norm() / g.norm()).item() for n, g in expected.items() if g.norm() > 0}
