@@ -3,11 +3,14 @@
 
     python -m tests.faults.soak MODEL FOLDER ENV_STEPS
 
-One JSON object a line on stdout: environment steps, resident bytes, open files, threads and child processes.
+One JSON object a line on stdout: environment steps, resident bytes, open files, threads and child processes. Resident
+bytes are those after glibc was asked to give back what is free: how much of that it keeps depends on the sizes of the
+batches so far, and the largest ones come late.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -24,6 +27,8 @@ from trl_glam import GLAMConfig, GLAMTrainer
 def measure(env_steps: int) -> dict[str, int]:
     """What the process holds now: `VmRSS`, entries of `/proc/self/fd`, Python's threads, direct children."""
     gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return {

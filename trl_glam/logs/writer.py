@@ -127,6 +127,7 @@ class LogWriter(Sink):
         self._pending: list[pa.Table] = []
         self._num_pending_rows = 0
         self._last_flush = time.monotonic()
+        self._write_failed = False
         self.directory.mkdir(parents=True, exist_ok=True)
         self._open()
         self._must_not_append = not append and bool(self.paths)
@@ -139,7 +140,7 @@ class LogWriter(Sink):
     @property
     def num_rows(self) -> int:
         """Rows of this process's whole episodes, on disk or about to be."""
-        return self._rows_before + self._shard.num_rows + self._num_pending_rows
+        return self._rows_before + self._shard_rows + self._num_pending_rows
 
     @property
     def paths(self) -> list[Path]:
@@ -174,7 +175,7 @@ class LogWriter(Sink):
             # As a table, since many thousand dicts would keep the garbage collector busy.
             self._pending.append(pa.Table.from_pylist(rows, schema=self._schema))
             self._num_pending_rows += len(rows)
-        if self._shard.num_rows + self._num_pending_rows >= self.rows_per_shard:
+        if self._shard_rows + self._num_pending_rows >= self.rows_per_shard:
             self.flush()
         elif time.monotonic() - self._last_flush >= self.seconds_per_flush:
             self.flush()
@@ -188,8 +189,9 @@ class LogWriter(Sink):
         self._running.pop(episode_id, None)
 
     def close(self) -> None:
-        """Write the last whole episodes. Running ones are dropped."""
-        self.flush()
+        """Write the last whole episodes, unless writing has just failed. Running ones are dropped."""
+        if not self._write_failed:
+            self.flush()
         self._running.clear()
 
     # -- shards
@@ -199,27 +201,45 @@ class LogWriter(Sink):
         self._last_flush = time.monotonic()
         if not self._pending:
             return
-        self._shard = pa.concat_tables([self._shard, *self._pending]).combine_chunks()
+        # The file begun is read back: kept in memory, its rows would be most of what a long run holds.
+        self._write_shard(self._begun_rows(), *self._pending)
+        self._shard_rows += self._num_pending_rows
         self._pending, self._num_pending_rows = [], 0
-        self._write_shard()
-        if self._shard.num_rows >= self.rows_per_shard:
-            self._rows_before += self._shard.num_rows
+        # Arrow keeps what it has needed for a write, and a little more each time.
+        pa.default_memory_pool().release_unused()
+        if self._shard_rows >= self.rows_per_shard:
+            self._rows_before += self._shard_rows
             self._shard_number += 1
-            self._shard = self._schema.empty_table()
+            self._shard_rows = 0
 
     def _path(self, number: int) -> Path:
         return self.directory / f"steps-{self.rank:03d}-{number:05d}.parquet"
 
-    def _write_shard(self) -> None:
+    def _begun_rows(self) -> pa.Table:
+        """What the shard that is not full yet holds on disk."""
+        if self._shard_rows == 0:
+            return self._schema.empty_table()
+        path = self._path(self._shard_number)
+        try:
+            return pq.read_table(path).cast(self._schema)
+        except (OSError, pa.ArrowException) as error:
+            raise WriteError(
+                f"The log {path} could not be read to go on with it ({error}); bring the file back, and resume."
+            ) from error
+
+    def _write_shard(self, *tables: pa.Table) -> None:
         path = self._path(self._shard_number)
         temporary = path.with_suffix(".tmp")
+        rows = pa.concat_tables(tables).combine_chunks()
         try:
             with open(temporary, "wb") as file:
-                pq.write_table(self._shard, file, row_group_size=self.rows_per_shard, **_PARQUET_OPTIONS)
+                pq.write_table(rows, file, row_group_size=self.rows_per_shard, **_PARQUET_OPTIONS)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            self._write_failed = False
         except (OSError, pa.ArrowException) as error:
+            self._write_failed = True
             temporary.unlink(missing_ok=True)
             raise WriteError(
                 f"The log {path} could not be written ({error}). What it held before is whole: free some space, and "
@@ -233,7 +253,7 @@ class LogWriter(Sink):
         self._written: set[str] = set()
         self._shard_number = 0
         self._rows_before = 0
-        self._shard = self._schema.empty_table()
+        self._shard_rows = 0
         paths = self.paths
         for path in paths:
             metadata = read_metadata(path)
@@ -250,10 +270,10 @@ class LogWriter(Sink):
             self._rows_before += table.num_rows
         if paths:
             self._shard_number = int(paths[-1].stem.rsplit("-", 1)[1])
-            last = pq.read_table(paths[-1])
-            if last.num_rows < self.rows_per_shard:
-                self._shard = last.cast(self._schema)
-                self._rows_before -= last.num_rows
+            # `table` is the last one's.
+            if table.num_rows < self.rows_per_shard:
+                self._shard_rows = table.num_rows
+                self._rows_before -= table.num_rows
             else:
                 self._shard_number += 1
 
@@ -268,7 +288,7 @@ class LogWriter(Sink):
             "schema_version": SCHEMA_VERSION,
             "run_id": self.run_id,
             "shard_number": self._shard_number,
-            "shard_rows": self._shard.num_rows,
+            "shard_rows": self._shard_rows,
             "env_steps": self.env_steps,
             "update": self.update,
             "running": {episode: list(rows) for episode, rows in self._running.items()},
@@ -301,15 +321,14 @@ class LogWriter(Sink):
             )
         if rows > 0:
             self._shard_number = number
-            self._shard = pq.read_table(self._path(number)).cast(self._schema)
-            if self._shard.num_rows < rows:
+            held = pq.read_table(self._path(number)).cast(self._schema)
+            if held.num_rows < rows:
                 raise InvalidInputError(
-                    f"{self._path(number)} holds {self._shard.num_rows} rows, the checkpoint continues after {rows}; "
+                    f"{self._path(number)} holds {held.num_rows} rows, the checkpoint continues after {rows}; "
                     "bring the file back, or resume without the log."
                 )
-            if self._shard.num_rows > rows:
-                self._shard = self._shard.slice(0, rows)
-                self._write_shard()
+            if held.num_rows > rows:
+                self._write_shard(held.slice(0, rows))
         for later in shards[len(expected) :]:
             later.unlink()
         self._pending, self._num_pending_rows = [], 0

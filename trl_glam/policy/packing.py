@@ -123,9 +123,9 @@ class Packer:
             Layouts of the action sets.
         max_positions (`int`, *optional*):
             Tokens the model takes, prompt and action together; `None` for relative positions, which have no limit.
-        max_prompts (`int`, *optional*, defaults to `65536`):
-            Prompts (segments of append-only ones) whose token ids are remembered; the cache empties itself when it is
-            full.
+        max_prompts (`int`, *optional*, defaults to `4096`):
+            Prompts (segments of append-only ones) whose token ids are remembered, which is for an update and its
+            rollout; the cache empties itself when it is full.
 
     Attributes:
         template ([`PromptTemplate`] or `None`):
@@ -138,7 +138,7 @@ class Packer:
         tokenizer: PreTrainedTokenizerBase,
         candidates: CandidateEncoder,
         max_positions: int | None = None,
-        max_prompts: int = 65536,
+        max_prompts: int = 4096,
     ) -> None:
         self.tokenizer = tokenizer
         self.candidates = candidates
@@ -248,7 +248,7 @@ class Packer:
         known = self._prompt_ids
         for segment in dict.fromkeys(segment for cut in cuts for segment in cut[1:]):
             if segment not in known:
-                known[segment] = np.array(self.candidates.segment_ids(*segment), np.int64)
+                known[segment] = np.array(self.candidates.segment_ids(*segment), np.int32)
         return [
             np.concatenate([beginning, *(known[segment] for segment in cut[1:])])
             for beginning, cut in zip(beginnings, cuts, strict=True)
@@ -276,7 +276,8 @@ class Packer:
         elif not ids:
             # A causal model without a BOS cannot predict from nothing; its end token separates documents.
             ids = [end]
-        return np.array(ids, np.int64)
+        # Many are kept; batches are int64.
+        return np.array(ids, np.int32)
 
     def check_lengths(self, lengths: np.ndarray, layouts: Sequence[CandidateLayout], layout_of: np.ndarray) -> None:
         """Raise [`InvalidInputError`] for a prompt, `lengths` tokens long, that the model cannot read."""

@@ -293,10 +293,10 @@ class _PolicyTrainer(_SavedTrainer):
         Nothing is recomputed while the policy acts: there is no backward pass that would need it. Autocast rounds the
         weights once for all its forwards, not in each: they stand still.
         """
-        with (
-            disable_gradient_checkpointing(self.policy, self.args.gradient_checkpointing_kwargs),
-            self.accelerator.autocast(),
-        ):
+        whole = nullcontext()
+        if self.policy.is_activation_checkpointing:
+            whole = disable_gradient_checkpointing(self.policy, self.args.gradient_checkpointing_kwargs)
+        with whole, self.accelerator.autocast():
             yield
 
     def check_memory(self) -> str:
