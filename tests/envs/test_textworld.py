@@ -281,5 +281,5 @@ def test_no_evaluation_game_is_a_training_game():
             game = textworld.Game.load(str(path.with_suffix(".json")))
             exits = sorted(str(fact) for fact in game.world.facts if fact.name.endswith("_of"))
             games[held_out].add((tuple(exits), tuple(game.metadata["walkthrough"])))
-    assert min(map(len, games.values())) > 10
+    assert min(map(len, games.values())) > 5
     assert games[False].isdisjoint(games[True])
