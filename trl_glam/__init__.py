@@ -5,11 +5,16 @@ Importing it registers the `BabyAI-Text/*` environments. Everything else is impo
 stays fast and the command line answers at once.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .envs.registration import register_environments
 
+
+# Arrow's own allocator keeps the pages of the small tables that a log is made of, some MiB more with every 1,000 steps
+# of a run. It reads this when it is first used, so whoever has used Arrow before keeps what there is.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 if TYPE_CHECKING:
     from .agents import Agent, BotAgent, MixtureAgent, RandomAgent, ScoringAgent

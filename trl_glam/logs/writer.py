@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +49,6 @@ def shard_paths(directory: str | Path, rank: int | None = None) -> list[Path]:
             Only the shards of this process.
     """
     return sorted(Path(directory).glob("steps-*.parquet" if rank is None else f"steps-{rank:03d}-*.parquet"))
-
-
-@contextmanager
-def _system_memory() -> Iterator[None]:
-    """Arrow's own pool keeps the pages of small tables that come and go, a little more with every write."""
-    pool = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(pool)
 
 
 class LogWriter(Sink):
@@ -186,8 +173,7 @@ class LogWriter(Sink):
         if record.key.episode_id not in self._written:
             self._written.add(record.key.episode_id)
             # As a table, since many thousand dicts would keep the garbage collector busy.
-            with _system_memory():
-                self._pending.append(pa.Table.from_pylist(rows, schema=self._schema))
+            self._pending.append(pa.Table.from_pylist(rows, schema=self._schema))
             self._num_pending_rows += len(rows)
         if self._shard_rows + self._num_pending_rows >= self.rows_per_shard:
             self.flush()
@@ -216,8 +202,7 @@ class LogWriter(Sink):
         if not self._pending:
             return
         # The file begun is read back: kept in memory, its rows would be most of what a long run holds.
-        with _system_memory():
-            self._write_shard(self._begun_rows(), *self._pending)
+        self._write_shard(self._begun_rows(), *self._pending)
         self._shard_rows += self._num_pending_rows
         self._pending, self._num_pending_rows = [], 0
         if self._shard_rows >= self.rows_per_shard:
