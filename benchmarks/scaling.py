@@ -145,7 +145,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     bf16, started = args.precision == "bf16", time.perf_counter()
     memory = memory_over_steps(args.memory_steps)
-    policy = ScoringPolicy.from_pretrained(args.model)
+    # Hot enough to move about: who stands still sees the same prompt again, which costs nothing.
+    policy = ScoringPolicy.from_pretrained(args.model, temperature=16.0)
     policy.get_input_embeddings().requires_grad_(False)
     policy.get_output_embeddings().requires_grad_(False)
     texts = {length: cut_prompts(policy, 8, length) for length in args.lengths}
