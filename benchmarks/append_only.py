@@ -127,7 +127,8 @@ def measure(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
     against = f"window {args.window}"
     acting: dict[str, Callable[[], None]] = {}
     learning: dict[str, Callable[[], None]] = {}
-    tokens: dict[str, dict[str, float]] = {"acting": {}, "learning": {}}
+    agents: dict[str, ScoringAgent] = {}
+    learned: dict[str, int] = {}
     for side, window in {against: args.window, "append-only": None}.items():
         config = replace(loaded.policy_config, prompt_template=PromptTemplate(window).to_dict())
         policy = ScoringPolicy(loaded.lm, loaded.tokenizer, config)
@@ -138,12 +139,10 @@ def measure(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
         batches = micro_batches(
             policy, episodes if window is None else [[row] for row in rows], args.micro_batch_tokens
         )
-        agent = ScoringAgent(policy)
-        acting[side] = partial(act, agent, episodes)
+        agents[side] = ScoringAgent(policy)
+        acting[side] = partial(act, agents[side], episodes)
         learning[side] = partial(learn, policy, batches)
-        act(agent, episodes)
-        tokens["acting"][side] = round(agent.num_tokens / decisions, 1)
-        tokens["learning"][side] = round(sum(pack(policy, some).useful_tokens for some in batches) / decisions, 1)
+        learned[side] = sum(pack(policy, some).useful_tokens for some in batches)
     result: dict[str, Any] = {"precision": "bf16 autocast" if bf16 else "fp32", "decisions": decisions}
     for part, ways in {"acting": acting, "learning": learning}.items():
         if part in args.parts:
@@ -151,12 +150,14 @@ def measure(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
                 seconds, _ = take_turns(ways, args.repeats)
             rates = {side: round(decisions / value, 3) for side, value in seconds.items()}
             faster = round(seconds[against] / seconds["append-only"], 2)
-            fewer = round(tokens[part][against] / tokens[part]["append-only"], 2)
+            # The agents have counted in every round, the one that warms up too.
+            read = {side: agent.num_tokens / (args.repeats + 1) for side, agent in agents.items()}
+            tokens = {side: round((read if part == "acting" else learned)[side] / decisions, 1) for side in ways}
             result[part] = {
                 "decisions_per_second": rates,
                 "append_only_is_faster_by": faster,
-                "tokens_per_decision": tokens[part],
-                "fewer_tokens_by": fewer,
+                "tokens_per_decision": tokens,
+                "fewer_tokens_by": round(tokens[against] / tokens["append-only"], 2),
             }
             print(json.dumps(result, indent=1), flush=True)
     return result

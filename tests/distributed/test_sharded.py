@@ -7,6 +7,7 @@ accelerate offers FSDP on GPUs alone; `tests/distributed/job.py` opens it for CP
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,19 @@ def test_fsdp_trains_what_ddp_trains(t5, ddp, tmp_path):
         assert own["played"] == theirs[0]["played"]
     assert_same_history(theirs[0]["history"], facts[0]["history"])
     check_folder(tmp_path / "run" / "final", their_folder / "final", t5)
+
+
+def test_fsdp_goes_back_to_its_best_checkpoint(t5, tmp_path):
+    folder = tmp_path / "run"
+    often = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_return", "save_total_limit": None}
+    run("fsdp2", t5, folder, **often, **best)
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    state = json.loads((checkpoints[-1] / "trainer_state.json").read_text(encoding="utf-8"))
+    kept = load_file(Path(state["best_model_checkpoint"], "model.safetensors"))
+    final = load_file(folder / "final" / "model.safetensors")
+    assert len(checkpoints) > 2 and final.keys() == kept.keys()
+    assert all(torch.equal(final[name], tensor) for name, tensor in kept.items())
 
 
 def assert_same_history(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> None:

@@ -65,6 +65,11 @@ class Watch(TrainerCallback):
             self.norms.append(torch.linalg.vector_norm(torch.stack(grads)).item())
 
 
+def test_the_packer_holds_a_whole_rollout(t5, tmp_path):
+    trainer = make_trainer(t5, tmp_path, num_envs=256, rollout_steps=32, minibatch_size=256)
+    assert trainer.policy.packer.max_prompts >= 256 * 32
+
+
 @pytest.mark.parametrize("make", [tiny_t5, tiny_llama], ids=["t5", "llama"])
 def test_first_pass_ratios_are_one(make, tmp_path):
     trainer = make_trainer(make(tmp_path / "model"), tmp_path, freeze_embeddings=False)

@@ -201,8 +201,10 @@ class LogWriter(Sink):
         self._last_flush = time.monotonic()
         if not self._pending:
             return
+        self._write_failed = True  # until it has not
         # The file begun is read back: kept in memory, its rows would be most of what a long run holds.
         self._write_shard(self._begun_rows(), *self._pending)
+        self._write_failed = False
         self._shard_rows += self._num_pending_rows
         self._pending, self._num_pending_rows = [], 0
         if self._shard_rows >= self.rows_per_shard:
@@ -237,9 +239,7 @@ class LogWriter(Sink):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-            self._write_failed = False
         except (OSError, pa.ArrowException) as error:
-            self._write_failed = True
             temporary.unlink(missing_ok=True)
             raise WriteError(
                 f"The log {path} could not be written ({error}). What it held before is whole: free some space, and "

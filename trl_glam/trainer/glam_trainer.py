@@ -144,6 +144,9 @@ class GLAMTrainer(_PolicyTrainer):
         self._potential = potential
         self._num_envs = args.num_envs // args.world_size
         self._first_env = args.process_index * self._num_envs
+        # Every pass of an update reads its rollout's prompts; with less room they would be tokenized anew each time.
+        packer = self.policy.packer
+        packer.max_prompts = max(packer.max_prompts, 2 * self._num_envs * args.rollout_steps)
         self._progress = EnvironmentProgressCallback(args.num_updates * args.num_envs * args.rollout_steps)
         if not args.disable_tqdm:
             self.remove_callback(ProgressCallback)

@@ -128,7 +128,9 @@ class _SavedTrainer(_BaseTrainer):
             self.policy.load_weights(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+        if self.is_fsdp_enabled:
+            load_fsdp_weights(self.accelerator, self.model, self.state.best_model_checkpoint)
+        elif self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
             self.policy.load_weights(self.state.best_model_checkpoint)
