@@ -10,7 +10,7 @@ from tests.policy.plain import plain_scores
 from tests.policy.test_exactness import use_own_precision
 from tests.tiny_models import ACTIONS, tiny_gpt2, tiny_llama
 from trl_glam import PromptTemplate, ScoringPolicy
-from trl_glam.policy import PackedBatch, episode_pass
+from trl_glam.policy import PackedBatch, episode_pass, kept_attention
 from trl_glam.policy.episode_batch import EpisodeBatch
 from trl_glam.policy.prefix_cache import PrefixCache
 from trl_glam.prompts import History
@@ -149,6 +149,73 @@ def test_steps_with_a_cache_equal_whole_prompts(make_growing, name):
         assert_same(policy(batch), policy(policy.packer.pack(other, [ACTIONS])))
 
 
+@pytest.mark.parametrize("chunk", [10**6, 7])
+@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-9)])
+def test_reading_in_place_equals_reading_a_copy(make_growing, name, dtype, tolerance, chunk, monkeypatch):
+    monkeypatch.setitem(episode_pass.TOKENS_PER_CHUNK, "cpu", chunk)
+    policy = make_growing(name, value_head="paper").to(dtype)
+    use_own_precision(policy.lm)
+    caches, usable = [PrefixCache(), PrefixCache()], kept_attention.is_usable
+    implementation = policy.lm.config._attn_implementation
+    with torch.no_grad():
+        # A third slot begins when the others are far, one of them begins anew, and at last one is left alone.
+        for rows in ([(0, 0, 0), (1, 1, 0)], [(0, 0, 1), (1, 1, 1)], [(0, 0, 4), (1, 0, 3), (2, 1, 2)], [(2, 1, 2)]):
+            prompts, actions = [EPISODES[e][step] for _, e, step in rows], [SETS[step] for *_, step in rows]
+            outputs = []
+            for cache, in_place in zip(caches, (True, False), strict=True):
+                monkeypatch.setattr(kept_attention, "is_usable", usable if in_place else lambda *_: False)
+                batch = policy.pack(prompts, actions, cache, [slot for slot, *_ in rows])
+                outputs.append(policy(batch))
+                computed = policy.computed_tokens(batch)
+                # Nothing is padded, where the copy's rows are as long as the longest.
+                assert computed == batch.useful_tokens if in_place else computed >= batch.useful_tokens
+            assert_same(*outputs, tolerance)
+            assert caches[0].num_kept == caches[1].num_kept
+    assert policy.lm.config._attn_implementation == implementation
+
+
+def test_who_reads_in_place(make_growing):
+    policy = make_growing("llama")
+    device = torch.device("cpu")
+    assert not kept_attention.is_usable(policy.lm, device)  # there would be gradients
+    with torch.no_grad():
+        assert kept_attention.is_usable(policy.lm, device)
+        assert not kept_attention.is_usable(policy.lm, torch.device("cuda"))
+        policy.lm.set_attn_implementation("eager")
+        assert not kept_attention.is_usable(policy.lm, device)
+        policy.lm.set_attn_implementation("sdpa")
+        policy.lm.config.model_type = "llama of somebody else"
+        assert not kept_attention.is_usable(policy.lm, device)
+
+
+def test_a_forward_that_failed_leaves_no_wrong_keys(make_growing, monkeypatch):
+    policy, cache = make_growing("llama"), PrefixCache()
+    other = EPISODES[0][3].replace("1 steps left", "9 steps left")
+    with torch.no_grad():
+        policy(policy.pack([EPISODES[0][3]], [SETS[3]], cache, [0]))
+        before = policy.packer.prompt_ids(EPISODES[0][3])
+        last = policy.lm.model.layers[-1].self_attn
+        with monkeypatch.context() as patch:
+            patch.setattr(type(last), "forward", _failing_at(last, type(last).forward))
+            with pytest.raises(MemoryError):
+                policy(policy.pack([other, EPISODES[1][0]], [ACTIONS] * 2, cache, [0, 1]))
+        assert 0 < cache.num_kept < len(before)
+        # A slot that was new in what failed has nothing.
+        for prompts in ([EPISODES[0][3], EPISODES[1][0]], [other, EPISODES[1][1]]):
+            output = policy(policy.pack(prompts, [ACTIONS] * 2, cache, [0, 1]))
+            assert_same(output, policy(policy.packer.pack(prompts, [ACTIONS] * 2)))
+
+
+def _failing_at(module, forward):
+    def failing(self, *args, **kwargs):
+        if self is module:
+            raise MemoryError("no memory")
+        return forward(self, *args, **kwargs)
+
+    return failing
+
+
 def test_memory_that_nothing_was_written_to_does_no_harm(make_growing):
     policy, cache = make_growing("llama", value_head="paper"), PrefixCache()
     torch.use_deterministic_algorithms(True)  # fills uninitialized memory with NaN
@@ -174,7 +241,7 @@ def test_two_texts_of_one_slot_do_not_mix(make_growing):
 
 def test_full_cache_reads_the_rest_again_and_says_so_once(make_growing, caplog):
     policy = make_growing("gpt2")
-    per_token = 2 * 2 * 32 * 4
+    per_token = kept_attention.bytes_per_token(policy.lm)
     cache = PrefixCache(max_bytes=2 * 60 * per_token)
     caplog.clear()
     with torch.no_grad(), caplog.at_level(logging.WARNING, logger="trl_glam.policy.prefix_cache"):

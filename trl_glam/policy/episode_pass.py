@@ -7,7 +7,8 @@ text goes on from undisturbed.
 
 Long texts go through the model in chunks, each of which attends to the keys and values of those before it, with their
 gradients. That leaves out what a causal mask would throw away, half of the attention, and most of the mask. Keys and
-values that a [`PrefixCache`] holds are nothing but chunks that were read at an earlier step.
+values that a [`PrefixCache`] holds are nothing but chunks that were read at an earlier step. Where `kept_attention.py`
+can, they are read where they lie.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from .._compat import parameters_are_sharded
+from . import kept_attention
 from .episode_batch import EpisodeBatch
+from .kept_attention import KeptKeys, Segment
 from .needed_rows import needed_rows
 from .scoring import action_scores, token_scores
 
@@ -83,6 +86,10 @@ def computed_tokens(lm: PreTrainedModel, batch: EpisodeBatch) -> int:
     """Tokens that pass through the model for a batch, padding included."""
     total = 0
     for texts, chunk in _groups(lm, batch, None):
+        if _room_in_place(lm, batch, texts):
+            total += sum(batch.lengths[texts.start : texts.stop])
+            total += sum(n for n, text in zip(batch.widths, batch.text_of, strict=True) if text in texts)
+            continue
         for columns, decisions in _chunks(batch, texts, chunk):
             width = _branch_columns(batch, texts, columns, decisions)[0].shape[1]
             total += len(texts) * (columns.stop - columns.start + width)
@@ -91,7 +98,8 @@ def computed_tokens(lm: PreTrainedModel, batch: EpisodeBatch) -> int:
 
 def _read(lm: PreTrainedModel, batch: EpisodeBatch, chunk: int | None) -> Iterator[_Reading]:
     for texts, limit in _groups(lm, batch, chunk):
-        yield from _read_group(lm, batch, texts, limit)
+        room = _room_in_place(lm, batch, texts)
+        yield from _read_in_place(lm, batch, texts, limit, room) if room else _read_group(lm, batch, texts, limit)
 
 
 def _groups(lm: PreTrainedModel, batch: EpisodeBatch, chunk: int | None) -> list[tuple[range, int]]:
@@ -120,6 +128,51 @@ def _chunks(batch: EpisodeBatch, texts: range, chunk: int) -> list[tuple[slice, 
     return [(slice(i * size, min((i + 1) * size, width)), some) for i, some in enumerate(decisions)]
 
 
+def _room_in_place(lm: PreTrainedModel, batch: EpisodeBatch, texts: range) -> int:
+    """Tokens for which every slot of some texts needs room to be read in place; 0 if they cannot be."""
+    if batch.cache is None or not kept_attention.is_usable(lm, batch.text_ids.device):
+        return 0
+    branches = np.bincount(batch.text_of, batch.widths, minlength=len(batch.lengths)).astype(int)
+    needed = int(max(batch.stored[i] + batch.lengths[i] + branches[i] for i in texts))
+    slots = batch.slots[texts.start : texts.stop]
+    return needed if batch.cache.holds(slots, needed, kept_attention.bytes_per_token(lm)) else 0
+
+
+def _read_in_place(
+    lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: int, room: int
+) -> Iterator[_Reading]:
+    """Read some texts behind what the cache holds of them, chunk by chunk."""
+    rows = slice(texts.start, texts.stop)
+    slots, stored, whole = batch.slots[rows], batch.stored[rows], batch.texts[rows]
+    places = batch.cache.open(slots, stored, whole, room, kept_attention.bytes_per_token(lm))
+    starts, ends_here = torch.tensor(stored)[:, None], torch.tensor(batch.lengths[rows])[:, None]
+    for columns, decisions in _chunks(batch, texts, chunk):
+        index = torch.arange(columns.start, columns.stop)
+        positions = torch.where(index < ends_here, starts + index, _NO_LIMIT)
+        new = _new_columns(batch, texts, columns, positions, decisions)
+        bias = _additive(_allowed(batch, new, positions), kept_attention.dtype(lm))
+        # All texts in one row, behind each other, without what pads them.
+        index_of, segments, end = new.is_used.flatten().cumsum(0) - 1, [], 0
+        for row, used in enumerate(new.is_used):
+            if (count := int(used.sum())) > 0:
+                own = bias[row][used][:, used]
+                segments.append(Segment(slice(end, end + count), places[row], stored[row] + columns.start, own))
+                end += count
+        read = index_of.clamp(min=0)[new.read]
+        with needed_rows(lm, read) as hidden, kept_attention.kept_attention(lm):
+            logits = lm(
+                input_ids=new.ids[new.is_used][None],
+                attention_mask=bias.new_zeros(1, 1, 1, 1),
+                position_ids=new.positions[new.is_used][None],
+                past_key_values=KeptKeys(batch.cache, segments),
+                use_cache=True,
+                segments=segments,
+            ).logits
+        if decisions:
+            yield _Reading(decisions, logits, hidden[0])
+    batch.cache.keep(slots, whole)
+
+
 def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: int) -> Iterator[_Reading]:
     """Read some texts side by side, chunk by chunk."""
     rows = slice(texts.start, texts.stop)
@@ -139,63 +192,100 @@ def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: i
         index = torch.arange(columns.start, columns.stop, device=device)
         positions = torch.where(index < ends_here, starts + index, _NO_LIMIT)
         key_positions = torch.cat([key_positions, positions], 1)
-        reading, branch_width = _forward(lm, batch, texts, columns, key_positions, decisions, past)
+        new = _new_columns(batch, texts, columns, positions, decisions)
+        with needed_rows(lm, new.read) as hidden:
+            logits = lm(
+                input_ids=new.ids,
+                attention_mask=_additive(_allowed(batch, new, key_positions), lm.dtype)[:, None],
+                position_ids=new.positions,
+                past_key_values=past,
+                use_cache=past is not None,
+            ).logits
+        branch_width = new.ids.shape[1] - len(index)
         if past is not None and branch_width:
             past.crop(-branch_width)
         if decisions:
-            yield reading
+            yield _Reading(decisions, logits, hidden[0])
     if batch.cache is not None:
         batch.cache.write(batch.slots[rows], stored, batch.texts[rows], past)
 
 
-def _forward(
-    lm: PreTrainedModel,
-    batch: EpisodeBatch,
-    texts: range,
-    columns: slice,
-    key_positions: torch.Tensor,
-    decisions: list[int],
-    past: DynamicCache | None,
-) -> tuple[_Reading, int]:
-    """One call of the model: the same columns of some texts, and behind them the branches of the decisions there."""
+@dataclass
+class _NewColumns:
+    """
+    The same columns of some texts, and behind them the branches of the decisions there; all on the model's device.
+
+    Args:
+        ids, positions (`torch.Tensor` of shape `(rows, columns + width)`):
+            int64 token ids, and their positions; 0 where there is padding.
+        is_used (`torch.Tensor` of shape `(rows, columns + width)`):
+            bool, `False` where there is padding.
+        last_seen (`torch.Tensor` of shape `(rows, columns + width)`):
+            int64 position of the last token of the text that each one sees; -1 for padding.
+        decision (`torch.Tensor` of shape `(rows, width)`), node (likewise):
+            int64 decision of each branch column, and its position in the branch; 0 where there is padding.
+        read (`torch.Tensor` of shape `(n, K)`):
+            int64, what is read off of each decision, in the flattened `(rows x (columns + width))`.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    is_used: torch.Tensor
+    last_seen: torch.Tensor
+    decision: torch.Tensor
+    node: torch.Tensor
+    read: torch.Tensor
+
+
+def _new_columns(
+    batch: EpisodeBatch, texts: range, columns: slice, text_positions: torch.Tensor, decisions: list[int]
+) -> _NewColumns:
     device = batch.text_ids.device
     decision_of, node_of, read = _branch_columns(batch, texts, columns, decisions)
-    width = decision_of.shape[1]
     decision, node = torch.from_numpy(decision_of).to(device), torch.from_numpy(node_of).to(device)
     there, decision = decision >= 0, decision.clamp(min=0)
+    is_text = text_positions < _NO_LIMIT
     layout, ends = batch.layout_of[decision], batch.ends[decision]
-
-    num_columns = columns.stop - columns.start
-    text_positions = key_positions[:, key_positions.shape[1] - num_columns :]
+    ids = batch.text_ids[texts.start : texts.stop, columns]
+    positions = torch.where(is_text, text_positions, 0)
+    if decision.shape[1]:
+        ids = torch.cat([ids, batch.branch_ids[layout, node]], 1)
+        positions = torch.cat([positions, torch.where(there, ends + batch.branch_depth[layout, node], 0)], 1)
     # A text's token sees those up to itself, a branch those of its prompt; padding sees none.
-    last_seen = torch.cat(
-        [torch.where(text_positions < _NO_LIMIT, text_positions, -1), torch.where(there, ends - 1, -1)], 1
-    )
-    allowed_text = key_positions[:, None] <= last_seen[:, :, None]
+    last_seen = torch.cat([torch.where(is_text, text_positions, -1), torch.where(there, ends - 1, -1)], 1)
+    is_used = torch.cat([is_text, there], 1)
+    return _NewColumns(ids, positions, is_used, last_seen, decision, node, torch.from_numpy(read).to(device))
+
+
+def _allowed(batch: EpisodeBatch, new: _NewColumns, key_positions: torch.Tensor) -> torch.Tensor:
+    """
+    Which new columns see which keys: those of the text at the given positions, and behind them the branches.
+
+    Args:
+        key_positions (`torch.Tensor` of shape `(rows, keys)`):
+            int64, the text's new columns last.
+
+    Returns:
+        `torch.Tensor` of shape `(rows, columns + width, keys + width)`: bool.
+    """
+    width = new.decision.shape[1]
+    num_columns = new.ids.shape[1] - width
+    there, layout = new.is_used[:, num_columns:], batch.layout_of[new.decision]
+    allowed_text = key_positions[:, None] <= new.last_seen[:, :, None]
     allowed = torch.cat([allowed_text, allowed_text.new_zeros(*allowed_text.shape[:2], width)], 2)
     # Inside a branch each position sees its ancestors and itself.
-    same = (decision[:, :, None] == decision[:, None]) & there[:, :, None] & there[:, None]
-    tree = batch.branch_mask[layout[:, :, None], node[:, :, None], node[:, None]] if width else same
+    same = (new.decision[:, :, None] == new.decision[:, None]) & there[:, :, None] & there[:, None]
+    tree = batch.branch_mask[layout[:, :, None], new.node[:, :, None], new.node[:, None]] if width else same
     allowed[:, num_columns:, allowed_text.shape[2] :] = same & tree
     # Padding attends to itself: a softmax over nothing would be NaN and reach the gradients.
     allowed.diagonal(offset=allowed.shape[2] - allowed.shape[1], dim1=1, dim2=2).fill_(True)
-    mask = torch.zeros(allowed.shape, dtype=lm.dtype, device=device)
-    mask = mask.masked_fill_(~allowed, torch.finfo(lm.dtype).min)[:, None]
+    return allowed
 
-    ids = batch.text_ids[texts.start : texts.stop, columns]
-    positions = torch.where(text_positions < _NO_LIMIT, text_positions, 0)
-    if width:
-        ids = torch.cat([ids, batch.branch_ids[layout, node]], 1)
-        positions = torch.cat([positions, torch.where(there, ends + batch.branch_depth[layout, node], 0)], 1)
-    with needed_rows(lm, torch.from_numpy(read).to(device)) as hidden:
-        logits = lm(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=past,
-            use_cache=past is not None,
-        ).logits
-    return _Reading(decisions, logits, hidden[0]), width
+
+def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A bool mask is silently wrong under eager attention."""
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return mask.masked_fill_(~allowed, torch.finfo(dtype).min)
 
 
 def _branch_columns(

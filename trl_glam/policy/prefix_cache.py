@@ -41,6 +41,8 @@ class PrefixCache:
         # Per layer, `(places, heads, capacity, width)`.
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
+        # Tokens of every place; layers grow to it when they are written to.
+        self._capacity = 0
         self._warned = False
 
     @property
@@ -55,6 +57,7 @@ class PrefixCache:
         self._ids.clear()
         self._places.clear()
         self._keys, self._values = [], []
+        self._capacity = 0
 
     def stored(self, slot: int | None, ids: np.ndarray) -> int:
         """How many of the first tokens of a text are kept for a slot."""
@@ -80,7 +83,8 @@ class PrefixCache:
         width = max(stored)
         if width == 0:
             return None
-        places = torch.tensor([self._places.get(slot, 0) for slot in slots], device=self._keys[0].device)
+        places = [self._places[slot] if count else 0 for slot, count in zip(slots, stored, strict=True)]
+        places = torch.tensor(places, device=self._keys[0].device)
         cache = DynamicCache()
         for keys, values in zip(self._keys, self._values, strict=True):
             layer = DynamicLayer()
@@ -110,7 +114,9 @@ class PrefixCache:
             raise ValueError("the model kept no keys and values")
         for _, slot in kept:
             self._places.setdefault(slot, len(self._places))
-        capacity = self._reserve(max(len(texts[row]) for row, _ in kept), read)
+        pairs = [(layer.keys, layer.values) for layer in read.layers]
+        per_token = sum(x[0, :, 0].nbytes for pair in pairs for x in pair)
+        capacity = self._reserve(max(len(texts[row]) for row, _ in kept), per_token)
         counts = [max(min(len(texts[row]), capacity) - stored[row], 0) for row, _ in kept]
         rows = np.repeat([row for row, _ in kept], counts)
         places = np.repeat([self._places[slot] for _, slot in kept], counts)
@@ -118,19 +124,71 @@ class PrefixCache:
         device = read.layers[0].keys.device
         to, at = torch.from_numpy(places).to(device), torch.from_numpy(np.array(stored)[rows] + new).to(device)
         row, column = torch.from_numpy(rows).to(device), torch.from_numpy(max(stored) + new).to(device)
-        for layer, keys, values in zip(read.layers, self._keys, self._values, strict=True):
-            keys[to, :, at] = layer.keys[row, :, column]
-            values[to, :, at] = layer.values[row, :, column]
+        for index, (new_keys, new_values) in enumerate(pairs):
+            keys, values = self.layer(index, new_keys, new_values)
+            keys[to, :, at] = new_keys[row, :, column].to(keys.dtype)
+            values[to, :, at] = new_values[row, :, column].to(values.dtype)
         for text, slot in kept:
             self._ids[slot] = texts[text][:capacity]
 
-    def _reserve(self, tokens: int, like: DynamicCache) -> int:
-        """Make room for all places and, if `max_bytes` allows, for texts of so many tokens; returns the capacity."""
-        per_token = sum(x[0, :, 0].nbytes for layer in like.layers for x in (layer.keys, layer.values))
+    # In place: who writes to `layer` says before what stays true, and afterwards what has been read.
+
+    def holds(self, slots: Sequence[int | None], tokens: int, per_token: int) -> bool:
+        """Whether so many tokens of some slots, of so many bytes each, have room beside the others."""
+        if None in slots:
+            return False
+        places = len(self._places.keys() | set(slots))
+        return tokens <= self.max_bytes // (per_token * places)
+
+    def open(
+        self, slots: Sequence[int], stored: Sequence[int], texts: Sequence[np.ndarray], tokens: int, per_token: int
+    ) -> list[int]:
+        """
+        Make room for what [`~PrefixCache.holds`].
+
+        Args:
+            slots (`Sequence[int]`), stored (`Sequence[int]`), texts (`Sequence[np.ndarray]`):
+                Slot of each of n texts, how many of its tokens stay as they are, and its token ids.
+            tokens (`int`), per_token (`int`):
+                Tokens that each slot may be given in all, and the bytes of one.
+
+        Returns:
+            `list[int]`: places of the slots in every [`~PrefixCache.layer`].
+        """
+        for slot, text, count in zip(slots, texts, stored, strict=True):
+            self._places.setdefault(slot, len(self._places))
+            # What is written over is forgotten first: the forward may fail.
+            self._ids[slot] = text[:count]
+        self._reserve(tokens, per_token)
+        return [self._places[slot] for slot in slots]
+
+    def keep(self, slots: Sequence[int], texts: Sequence[np.ndarray]) -> None:
+        """Take note that these texts have been read into their slots."""
+        self._ids.update(zip(slots, texts, strict=True))
+
+    def layer(self, index: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Keys and values of one layer, with the room that was made for them.
+
+        Args:
+            index (`int`):
+                Layer, in ascending order.
+            keys (`torch.Tensor` of shape `(any, heads, any, width)`), values (likewise):
+                Of the same dtype, device, heads and width.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: of shape `(places, heads, capacity, width)`, to be written to.
+        """
+        for kept, like in ((self._keys, keys), (self._values, values)):
+            if index == len(kept):
+                kept.append(_resized(None, len(self._places), self._capacity, like))
+            elif (kept[index].shape[0], kept[index].shape[2]) != (len(self._places), self._capacity):
+                kept[index] = _resized(kept[index], len(self._places), self._capacity, kept[index])
+        return self._keys[index], self._values[index]
+
+    def _reserve(self, tokens: int, per_token: int) -> int:
+        """Plan for all places and, if `max_bytes` allows, for texts of so many tokens; returns the capacity."""
         limit = self.max_bytes // (per_token * len(self._places))
-        places, capacity = (self._keys[0].shape[0], self._keys[0].shape[2]) if self._keys else (0, 0)
-        if places >= len(self._places) and (capacity >= tokens or capacity >= limit):
-            return capacity
         if tokens > limit and not self._warned:
             self._warned = True
             logger.warning(
@@ -142,16 +200,10 @@ class PrefixCache:
                 limit,
             )
         # Doubling keeps the copies few.
-        wanted = max(capacity, 1 << (tokens - 1).bit_length()) if tokens > capacity else capacity
-        capacity = min(wanted, limit)
-        self._keys = [_resized(old, len(self._places), capacity, layer.keys) for old, layer in self._old(like, 0)]
-        self._values = [_resized(old, len(self._places), capacity, layer.values) for old, layer in self._old(like, 1)]
-        self._ids = {slot: ids[:capacity] for slot, ids in self._ids.items()}
-        return capacity
-
-    def _old(self, like: DynamicCache, which: int) -> list:
-        old = (self._keys, self._values)[which]
-        return list(zip(old or [None] * len(like.layers), like.layers, strict=True))
+        wanted = 1 << (tokens - 1).bit_length() if tokens > self._capacity else self._capacity
+        self._capacity = min(wanted, limit)
+        self._ids = {slot: ids[: self._capacity] for slot, ids in self._ids.items()}
+        return self._capacity
 
 
 def _resized(old: torch.Tensor | None, places: int, capacity: int, like: torch.Tensor) -> torch.Tensor:
