@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..agents import Agent, BotAgent, RandomAgent, ScoringAgent
+from ..allocator import keep_freed_memory
 from ..envs.contract import make_env
 from ..local_models import PREFIX
 from ..policy.config import POLICY_CONFIG_NAME
@@ -122,6 +123,8 @@ def agent_from_spec(spec: str, batch_size: int = 64, revision: str | None = None
     if path.is_absolute() and not path.exists():
         raise InvalidInputError(f"There is no folder {spec}. POLICY is {POLICY_HELP}.")
     policy = ScoringPolicy.from_pretrained(spec, revision=revision)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     return ScoringAgent(policy.to("cuda" if torch.cuda.is_available() else "cpu"), batch_size=batch_size)
 
 

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 from trl.models.utils import disable_gradient_checkpointing
 
 from ..agents import Agent, ScoringAgent
+from ..allocator import keep_freed_memory
 from ..evaluation import EvaluationResult, Panel
 from ..policy import ScoringPolicy
 from ..policy.loading import base_of
@@ -119,6 +120,8 @@ class _PolicyTrainer(_SavedTrainer):
             optimizers=optimizers,
         )
         check_strategy(self.accelerator)
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         if args.bf16:
             autocast_only(self.accelerator)
         if self.is_fsdp_enabled:
