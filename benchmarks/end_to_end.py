@@ -2,12 +2,13 @@
 """Where the time of a PPO iteration goes: `python benchmarks/end_to_end.py`.
 
 Trains for a few updates with a clock around every part (a part's own time, without what it calls that has a clock of
-its own), drops the first update, and prints the median update: milliseconds, tokens, operations by formula
+its own), drops the first update, and prints the median update: milliseconds, tokens, the model's operations by formula
 (`flops.py`), the share of what this machine reaches in plain matrix products of the same precision, and the bytes that
-a part hands on: text of observations and prompts, tensors of a batch, decisions, gradients, shards on disk. Then one
-micro-batch of the update is run again by itself, and beside it, by turns, the bare model on the same rows: Hugging
-Face's encoder and decoder on groups of like length, padded, and the needed rows of the output layer. `--output FILE`
-writes JSON. Left out: checkpoints, trackers.
+a part hands on: text of observations and prompts, tensors of a batch, decisions, gradients, shards on disk. Shares are
+given once more by the operations that are really computed, as cross-attention of few positions takes a shorter way.
+Then one micro-batch of the update is run again by itself, and beside it, by turns, the bare model on the same rows:
+Hugging Face's encoder and decoder on groups of like length, padded, and the needed rows of the output layer. `--output
+FILE` writes JSON. Left out: checkpoints, trackers.
 """
 
 from __future__ import annotations
@@ -130,17 +131,19 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
 
     def forward_name(policy: ScoringPolicy, batch: PackedBatch, *rest: Any, **kwargs: Any) -> str:
         kind = "update" if torch.is_grad_enabled() else "acting"
-        parts = forward_flops(lm, batch)
-        vocabulary = 0 if kwargs.get("value_only") else parts["vocabulary"]
-        layers = sum(parts.values()) - parts["vocabulary"]
-        clocks.counts[f"{kind}: forward"] += layers + vocabulary
+        for of_model, note in ((False, ", computed"), (True, "")):
+            parts = forward_flops(lm, batch, of_model)
+            vocabulary = 0 if kwargs.get("value_only") else parts["vocabulary"]
+            layers = sum(parts.values()) - parts["vocabulary"]
+            clocks.counts[f"{kind}: forward{note}"] += layers + vocabulary
+            if kind == "update":
+                # The output layer is frozen: its backward is one product, not two.
+                clocks.counts[f"update: backward{note}"] += 2 * layers + vocabulary
         clocks.counts[f"{kind}: useful tokens"] += batch.useful_tokens
         clocks.counts[f"{kind}: computed tokens"] += packed_pass.computed_tokens(lm, batch)
         clocks.counts[f"{kind}: rows"] += batch.num_rows
         clocks.counts[f"{kind}: decisions"] += len(batch)
         if kind == "update":
-            # The output layer is frozen: its backward is one product, not two.
-            clocks.counts["update: backward"] += 2 * layers + vocabulary
             clocks.last_batch = batch
         return f"{kind}: forward"
 
@@ -190,12 +193,14 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
     for kind in KINDS:
         counts[f"{kind}: forward: tokens"] = counts[f"{kind}: useful tokens"]
     counts["update: backward: tokens"] = counts["update: useful tokens"]
-    shares = {
-        "acting": counts["acting: forward"] / seconds["acting: forward"] / top,
-        "update": (counts["update: forward"] + counts["update: backward"])
-        / (seconds["update: forward"] + seconds["update: backward"])
-        / top,
-    }
+
+    def shares(note: str) -> dict[str, float]:
+        parts = {"acting": ["acting: forward"], "update": ["update: forward", "update: backward"]}
+        return {
+            kind: round(sum(counts[name + note] for name in names) / sum(seconds[name] for name in names) / top, 3)
+            for kind, names in parts.items()
+        }
+
     return {
         "model": args.model,
         "env_id": args.env_id,
@@ -214,7 +219,8 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
             }
             for name, value in sorted(seconds.items(), key=lambda item: -item[1])
         },
-        "share_of_ceiling": {kind: round(value, 3) for kind, value in shares.items()},
+        "share_of_ceiling": shares(""),
+        "share_of_ceiling_by_computed_operations": shares(", computed"),
         "optimizer": round(seconds["update: optimizer"] / whole, 4),
         "neither_model_nor_optimizer": round(
             1 - sum(seconds.get(part, 0.0) for part in (*MODEL_PARTS, "update: optimizer")) / whole, 4
@@ -232,7 +238,7 @@ def _count(counts: dict[str, float], name: str) -> int | None:
 
 def micro_batch(policy: ScoringPolicy, batch: PackedBatch, bf16: bool, top: float, repeats: int) -> dict[str, Any]:
     """Forward and backward of one micro-batch, and of the bare model on the same rows, by turns."""
-    operations = sum(forward_flops(policy.lm, batch).values())
+    operations = sum(forward_flops(policy.lm, batch, of_model=True).values())
 
     def packed() -> torch.Tensor:
         output = policy(batch)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from trl_glam.policy import PackedBatch
+from trl_glam.policy import PackedBatch, t5_rows
+from trl_glam.policy.t5_rows import projects_queries
 
 
 def _attention(queries: int, keys: int, width: int) -> int:
@@ -19,7 +20,9 @@ def _attention(queries: int, keys: int, width: int) -> int:
     return 4 * queries * keys * width
 
 
-def t5_row(config: PretrainedConfig, prompt: int, branch: int, read: int) -> dict[str, int]:
+def t5_row(
+    config: PretrainedConfig, prompt: int, branch: int, read: int, projects_queries: bool = False
+) -> dict[str, int]:
     """
     One row of a T5-like model.
 
@@ -28,6 +31,8 @@ def t5_row(config: PretrainedConfig, prompt: int, branch: int, read: int) -> dic
             The model's.
         prompt, branch, read (`int`):
             Prompt tokens, decoder positions, and decoder positions whose logits are read.
+        projects_queries (`bool`, *optional*, defaults to `False`):
+            Whether cross-attention projects its queries to the encoder's states, instead of those to keys and values.
 
     Returns:
         `dict[str, int]`: operations of `encoder`, `decoder` and `vocabulary`.
@@ -36,7 +41,11 @@ def t5_row(config: PretrainedConfig, prompt: int, branch: int, read: int) -> dic
     feed_forward = (3 if config.is_gated_act else 2) * d * config.d_ff
     encoder = 2 * prompt * (4 * d * width + feed_forward) + _attention(prompt, prompt, width)
     own = 2 * branch * 4 * d * width + _attention(branch, branch, width)
-    cross = 2 * branch * 2 * d * width + 2 * prompt * 2 * d * width + _attention(branch, prompt, width)
+    cross = 2 * branch * 2 * d * width
+    if projects_queries:
+        cross += 2 * branch * 2 * d * width + _attention(branch * config.num_heads, prompt, d)
+    else:
+        cross += 2 * prompt * 2 * d * width + _attention(branch, prompt, width)
     return {
         "encoder": config.num_layers * encoder,
         "decoder": config.num_decoder_layers * (own + cross + 2 * branch * feed_forward),
@@ -65,7 +74,7 @@ def causal_row(config: PretrainedConfig, prompt: int, branch: int) -> dict[str, 
     return {"layers": config.num_hidden_layers * layer, "vocabulary": 2 * (branch + 1) * d * config.vocab_size}
 
 
-def forward_flops(lm: PreTrainedModel, batch: PackedBatch) -> dict[str, int]:
+def forward_flops(lm: PreTrainedModel, batch: PackedBatch, of_model: bool = False) -> dict[str, int]:
     """
     A packed forward of all rows of a batch.
 
@@ -74,16 +83,20 @@ def forward_flops(lm: PreTrainedModel, batch: PackedBatch) -> dict[str, int]:
             T5-like or Llama-like.
         batch ([`PackedBatch`]):
             Its rows.
+        of_model (`bool`, *optional*, defaults to `False`):
+            Count what the model's own layers take for these tokens, instead of what is computed in their place.
 
     Returns:
         `dict[str, int]`: operations by part.
     """
     total: dict[str, int] = {}
+    in_rows = not of_model and lm.config.is_encoder_decoder and t5_rows.is_usable(lm, batch.prompt_ids.device)
     for length, row_tokens, layout in zip(batch.lengths, batch.row_tokens, batch.layout_of.tolist(), strict=True):
         branch = row_tokens - length
         if lm.config.is_encoder_decoder:
             read = len(set(batch.read_positions[layout].tolist())) if batch.read_positions.shape[1] else 0
-            parts = t5_row(lm.config, length, branch, read)
+            few = in_rows and projects_queries(lm.decoder.block[0].layer[1].EncDecAttention, branch)
+            parts = t5_row(lm.config, length, branch, read, few)
         else:
             parts = causal_row(lm.config, length, branch)
         for name, count in parts.items():

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.tiny_models import ACTIONS, PROMPTS, tiny_llama, tiny_qwen, tiny_t5
-from trl_glam.policy import ScoringPolicy, packed_pass
+from trl_glam.policy import ScoringPolicy, packed_pass, t5_rows
 
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +41,17 @@ def test_operations_by_formula_are_those_that_torch_counts(make, tmp_path):
     # Padding is not counted: a batch of all rows has the rows' sum.
     together = policy.pack(list(rows), [ACTIONS] * len(rows))
     assert sum(forward_flops(policy.lm, together).values()) == sum(counted)
+
+
+def test_operations_of_the_model_are_those_of_its_own_cross_attention(tmp_path, monkeypatch):
+    policy = ScoringPolicy.from_pretrained(tiny_t5(tmp_path), attn_implementation="eager")
+    batch = policy.pack(PROMPTS[:1], [["go", "stop"]])
+    computed, of_model = (sum(forward_flops(policy.lm, batch, own).values()) for own in (False, True))
+    assert computed < of_model
+    monkeypatch.setattr(t5_rows, "projects_queries", lambda attention, num_queries: False)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        packed_pass.run(policy.lm, batch, "sum")
+    assert counter.get_total_flops() == of_model
 
 
 @pytest.mark.parametrize("make", [tiny_t5, tiny_llama])

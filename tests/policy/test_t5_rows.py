@@ -1,10 +1,13 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """T5 without padding is T5 with padding: scores, gradients, in autocast, with a frozen encoder, with an adapter."""
 
+import math
+
 import pytest
 import torch
 from peft import LoraConfig
 
+from tests.policy.test_exactness import use_own_precision
 from tests.tiny_models import ACTIONS, PROMPTS, tiny_t5
 from trl_glam import ScoringPolicy
 from trl_glam.policy import t5_rows
@@ -40,6 +43,35 @@ def test_equal_to_the_padded_pass(adapter, gated, bf16, tmp_path, monkeypatch):
     assert gradients.keys() == expected_gradients.keys()
     for name, gradient in expected_gradients.items():
         assert (gradients[name] - gradient).norm() <= 3 * tolerance * gradient.norm() + 1e-7, name
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-9)])
+def test_projecting_queries_equals_projecting_states(dtype, tolerance, tmp_path, monkeypatch):
+    policy = ScoringPolicy.from_pretrained(tiny_t5(tmp_path), value_head="paper", detach_value=False).to(dtype)
+    use_own_precision(policy.lm)
+    outcomes = []
+    for few in (True, False):
+        monkeypatch.setattr(t5_rows, "projects_queries", lambda attention, num_queries, few=few: few)
+        outcomes.append(outcome(policy))
+    (log_probs, values, gradients), (expected, expected_values, expected_gradients) = outcomes
+    assert not torch.equal(log_probs, expected)
+    assert (log_probs - expected).abs().max() <= tolerance * expected.abs().max()
+    assert (values - expected_values).abs().max() <= tolerance
+    for name, gradient in expected_gradients.items():
+        assert (gradients[name] - gradient).norm() <= tolerance * gradient.norm() + 1e-12, name
+
+
+def test_who_projects_queries(tmp_path):
+    plain = ScoringPolicy.from_pretrained(tiny_t5(tmp_path)).lm
+    adapted = ScoringPolicy.from_pretrained(
+        str(tmp_path), peft_config=LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["v"])
+    ).lm.base_model.model
+    of_plain, of_adapted = (lm.decoder.block[0].layer[1].EncDecAttention for lm in (plain, adapted))
+    d, width = of_plain.d_model, of_plain.key_value_proj_dim
+    fewer = d * width / (d - width)
+    assert t5_rows.projects_queries(of_plain, 1) and t5_rows.projects_queries(of_plain, math.ceil(fewer) - 1)
+    assert not t5_rows.projects_queries(of_plain, math.ceil(fewer))
+    assert not t5_rows.projects_queries(of_adapted, 1)
 
 
 def test_nothing_is_padded(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ can, they are read where they lie.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from transformers import DynamicCache, PreTrainedModel
 from .._compat import parameters_are_sharded
 from . import kept_attention
 from .episode_batch import EpisodeBatch
+from .episode_columns import NOWHERE, additive_mask, allowed_keys, branch_columns, new_columns
 from .kept_attention import KeptKeys, Segment
 from .needed_rows import needed_rows
 from .scoring import action_scores, token_scores
@@ -91,7 +92,7 @@ def computed_tokens(lm: PreTrainedModel, batch: EpisodeBatch) -> int:
             total += sum(n for n, text in zip(batch.widths, batch.text_of, strict=True) if text in texts)
             continue
         for columns, decisions in _chunks(batch, texts, chunk):
-            width = _branch_columns(batch, texts, columns, decisions)[0].shape[1]
+            width = branch_columns(batch, texts, columns, decisions)[0].shape[1]
             total += len(texts) * (columns.stop - columns.start + width)
     return total
 
@@ -141,16 +142,16 @@ def _room_in_place(lm: PreTrainedModel, batch: EpisodeBatch, texts: range) -> in
 def _read_in_place(
     lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: int, room: int
 ) -> Iterator[_Reading]:
-    """Read some texts behind what the cache holds of them, chunk by chunk."""
+    """Read some texts behind what the cache holds of them, chunk by chunk, without padding."""
     rows = slice(texts.start, texts.stop)
     slots, stored, whole = batch.slots[rows], batch.stored[rows], batch.texts[rows]
     places = batch.cache.open(slots, stored, whole, room, kept_attention.bytes_per_token(lm))
     starts, ends_here = torch.tensor(stored)[:, None], torch.tensor(batch.lengths[rows])[:, None]
     for columns, decisions in _chunks(batch, texts, chunk):
         index = torch.arange(columns.start, columns.stop)
-        positions = torch.where(index < ends_here, starts + index, _NO_LIMIT)
-        new = _new_columns(batch, texts, columns, positions, decisions)
-        bias = _additive(_allowed(batch, new, positions), kept_attention.dtype(lm))
+        positions = torch.where(index < ends_here, starts + index, NOWHERE)
+        new = new_columns(batch, texts, columns, positions, decisions)
+        bias = additive_mask(allowed_keys(batch, new, positions), kept_attention.dtype(lm))
         # All texts in one row, behind each other, without what pads them.
         index_of, segments, end = new.is_used.flatten().cumsum(0) - 1, [], 0
         for row, used in enumerate(new.is_used):
@@ -182,7 +183,7 @@ def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: i
     starts, ends_here = (torch.tensor(counts, device=device)[:, None] for counts in (stored, lengths))
     # Position of every key that was read before; beyond every position where there is none.
     kept = torch.arange(0 if past is None else max(stored), device=device).expand(len(texts), -1)
-    key_positions = torch.where(kept < starts, kept, _NO_LIMIT)
+    key_positions = torch.where(kept < starts, kept, NOWHERE)
 
     chunks = _chunks(batch, texts, chunk)
     # A single chunk that nobody reads on from needs no cache.
@@ -190,13 +191,13 @@ def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: i
         past = DynamicCache()
     for columns, decisions in chunks:
         index = torch.arange(columns.start, columns.stop, device=device)
-        positions = torch.where(index < ends_here, starts + index, _NO_LIMIT)
+        positions = torch.where(index < ends_here, starts + index, NOWHERE)
         key_positions = torch.cat([key_positions, positions], 1)
-        new = _new_columns(batch, texts, columns, positions, decisions)
+        new = new_columns(batch, texts, columns, positions, decisions)
         with needed_rows(lm, new.read) as hidden:
             logits = lm(
                 input_ids=new.ids,
-                attention_mask=_additive(_allowed(batch, new, key_positions), lm.dtype)[:, None],
+                attention_mask=additive_mask(allowed_keys(batch, new, key_positions), lm.dtype)[:, None],
                 position_ids=new.positions,
                 past_key_values=past,
                 use_cache=past is not None,
@@ -208,113 +209,3 @@ def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: i
             yield _Reading(decisions, logits, hidden[0])
     if batch.cache is not None:
         batch.cache.write(batch.slots[rows], stored, batch.texts[rows], past)
-
-
-@dataclass
-class _NewColumns:
-    """
-    The same columns of some texts, and behind them the branches of the decisions there; all on the model's device.
-
-    Args:
-        ids, positions (`torch.Tensor` of shape `(rows, columns + width)`):
-            int64 token ids, and their positions; 0 where there is padding.
-        is_used (`torch.Tensor` of shape `(rows, columns + width)`):
-            bool, `False` where there is padding.
-        last_seen (`torch.Tensor` of shape `(rows, columns + width)`):
-            int64 position of the last token of the text that each one sees; -1 for padding.
-        decision (`torch.Tensor` of shape `(rows, width)`), node (likewise):
-            int64 decision of each branch column, and its position in the branch; 0 where there is padding.
-        read (`torch.Tensor` of shape `(n, K)`):
-            int64, what is read off of each decision, in the flattened `(rows x (columns + width))`.
-    """
-
-    ids: torch.Tensor
-    positions: torch.Tensor
-    is_used: torch.Tensor
-    last_seen: torch.Tensor
-    decision: torch.Tensor
-    node: torch.Tensor
-    read: torch.Tensor
-
-
-def _new_columns(
-    batch: EpisodeBatch, texts: range, columns: slice, text_positions: torch.Tensor, decisions: list[int]
-) -> _NewColumns:
-    device = batch.text_ids.device
-    decision_of, node_of, read = _branch_columns(batch, texts, columns, decisions)
-    decision, node = torch.from_numpy(decision_of).to(device), torch.from_numpy(node_of).to(device)
-    there, decision = decision >= 0, decision.clamp(min=0)
-    is_text = text_positions < _NO_LIMIT
-    layout, ends = batch.layout_of[decision], batch.ends[decision]
-    ids = batch.text_ids[texts.start : texts.stop, columns]
-    positions = torch.where(is_text, text_positions, 0)
-    if decision.shape[1]:
-        ids = torch.cat([ids, batch.branch_ids[layout, node]], 1)
-        positions = torch.cat([positions, torch.where(there, ends + batch.branch_depth[layout, node], 0)], 1)
-    # A text's token sees those up to itself, a branch those of its prompt; padding sees none.
-    last_seen = torch.cat([torch.where(is_text, text_positions, -1), torch.where(there, ends - 1, -1)], 1)
-    is_used = torch.cat([is_text, there], 1)
-    return _NewColumns(ids, positions, is_used, last_seen, decision, node, torch.from_numpy(read).to(device))
-
-
-def _allowed(batch: EpisodeBatch, new: _NewColumns, key_positions: torch.Tensor) -> torch.Tensor:
-    """
-    Which new columns see which keys: those of the text at the given positions, and behind them the branches.
-
-    Args:
-        key_positions (`torch.Tensor` of shape `(rows, keys)`):
-            int64, the text's new columns last.
-
-    Returns:
-        `torch.Tensor` of shape `(rows, columns + width, keys + width)`: bool.
-    """
-    width = new.decision.shape[1]
-    num_columns = new.ids.shape[1] - width
-    there, layout = new.is_used[:, num_columns:], batch.layout_of[new.decision]
-    allowed_text = key_positions[:, None] <= new.last_seen[:, :, None]
-    allowed = torch.cat([allowed_text, allowed_text.new_zeros(*allowed_text.shape[:2], width)], 2)
-    # Inside a branch each position sees its ancestors and itself.
-    same = (new.decision[:, :, None] == new.decision[:, None]) & there[:, :, None] & there[:, None]
-    tree = batch.branch_mask[layout[:, :, None], new.node[:, :, None], new.node[:, None]] if width else same
-    allowed[:, num_columns:, allowed_text.shape[2] :] = same & tree
-    # Padding attends to itself: a softmax over nothing would be NaN and reach the gradients.
-    allowed.diagonal(offset=allowed.shape[2] - allowed.shape[1], dim1=1, dim2=2).fill_(True)
-    return allowed
-
-
-def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A bool mask is silently wrong under eager attention."""
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-    return mask.masked_fill_(~allowed, torch.finfo(dtype).min)
-
-
-def _branch_columns(
-    batch: EpisodeBatch, texts: range, columns: slice, decisions: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """
-    Lay branches side by side behind a chunk of their texts.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`: of each branch column its decision (-1: padding) and its position
-        in the branch, of shape `(rows, width)`; and of each decision where its prompt's last token and its branch
-        stand in the flattened `(rows x (columns + width))`, of shape `(n, K)`.
-    """
-    used = [0] * len(texts)
-    starts = []
-    for m in decisions:
-        row = batch.text_of[m] - texts.start
-        starts.append(used[row])
-        used[row] += batch.widths[m]
-    width, num_columns = max(used), columns.stop - columns.start
-    decision, node = np.full((len(texts), width), -1, np.int64), np.zeros((len(texts), width), np.int64)
-    # What stands behind a shorter branch is not scored; any position will do.
-    read = np.zeros((len(decisions), batch.branch_ids.shape[1] + 1), np.int64)
-    ends = batch.ends.tolist()
-    for i, (m, start) in enumerate(zip(decisions, starts, strict=True)):
-        text, count = batch.text_of[m], batch.widths[m]
-        row, branch = text - texts.start, np.arange(count)
-        decision[row, start : start + count], node[row, start : start + count] = m, branch
-        first = row * (num_columns + width)
-        read[i] = first + ends[m] - 1 - batch.stored[text] - columns.start
-        read[i, 1 : 1 + count] = first + num_columns + start + branch
-    return decision, node, read

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.models.t5.modeling_t5 import T5Attention
 
 from .._compat import parameters_are_sharded
 
@@ -95,13 +96,54 @@ def decode(
         hidden = block.layer[0](hidden, position_bias=bias)[0]
         layer = block.layer[1]
         attention = layer.EncDecAttention
-        query, key, value = attention.q(layer.layer_norm(hidden)), attention.k(encoded), attention.v(encoded)
-        queries = query.unflatten(-1, (attention.n_heads, -1)).transpose(1, 2).unbind()
-        keys, values = (_heads(x, attention.n_heads).split(lengths, 1) for x in (key, value))
-        attended = [_attend(q, k, v) for q, k, v in zip(queries, keys, values, strict=True)]
-        hidden = hidden + attention.o(torch.stack([x.transpose(0, 1) for x in attended]).flatten(2))
+        queries = attention.q(layer.layer_norm(hidden)).unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
+        if projects_queries(attention, ids.shape[1]):
+            attended = _attend_to_states(attention, queries, encoded, lengths)
+        else:
+            keys, values = (
+                _heads(x(encoded), attention.n_heads).split(lengths, 1) for x in (attention.k, attention.v)
+            )
+            attended = torch.stack([_attend(q, k, v) for q, k, v in zip(queries, keys, values, strict=True)])
+        hidden = hidden + attention.o(attended.transpose(1, 2).flatten(2))
         hidden = _feed_forward(block.layer[-1], hidden, lm.config.is_gated_act)
     return decoder.final_layer_norm(hidden)
+
+
+def projects_queries(attention: T5Attention, num_queries: int) -> bool:
+    """
+    Whether cross-attention takes fewer operations when queries are projected to the encoder's states, instead of the
+    states to keys and values. Its projections must be plain ones: an adapter is no matrix.
+    """
+    if any(type(x) is not nn.Linear or x.bias is not None for x in (attention.k, attention.v)):
+        return False
+    d, width = attention.d_model, attention.key_value_proj_dim
+    return num_queries * (d - width) < d * width
+
+
+def _attend_to_states(
+    attention: T5Attention, queries: torch.Tensor, encoded: torch.Tensor, lengths: Sequence[int]
+) -> torch.Tensor:
+    """
+    Cross-attention of few positions: q (K e) = (q K) e, and the sum over V e is V times the sum over e. A prompt's
+    tokens are many, so that saves nearly all of the projections, and every copy of keys and values.
+
+    Args:
+        queries (`torch.Tensor` of shape `(R, heads, D, width)`), encoded (`torch.Tensor` of shape `(T, d)`):
+            Decoder positions, and the states of all prompts behind each other.
+
+    Returns:
+        `torch.Tensor` of shape `(R, heads, D, width)`.
+    """
+    shape = queries.shape[:3]
+    key, value = (x.weight.unflatten(0, (attention.n_heads, -1)) for x in (attention.k, attention.v))
+    # By head for the projections, by row for the states.
+    projected = torch.bmm(queries.transpose(0, 1).flatten(1, 2), key).unflatten(1, (shape[0], -1)).transpose(0, 1)
+    mixed = [
+        torch.mm(torch.mm(some, states.t()).softmax(-1), states)
+        for some, states in zip(projected.flatten(1, 2), encoded.split(lengths), strict=True)
+    ]
+    by_head = torch.stack(mixed).unflatten(1, shape[1:]).transpose(0, 1).flatten(1, 2)
+    return torch.bmm(by_head, value.transpose(1, 2)).unflatten(1, (shape[0], -1)).transpose(0, 1)
 
 
 def _rounded(states: torch.Tensor) -> torch.Tensor:
