@@ -90,12 +90,14 @@ def forward_flops(lm: PreTrainedModel, batch: PackedBatch, of_model: bool = Fals
         `dict[str, int]`: operations by part.
     """
     total: dict[str, int] = {}
-    in_rows = not of_model and lm.config.is_encoder_decoder and t5_rows.is_usable(lm, batch.prompt_ids.device)
+    few = False
+    if not of_model and lm.config.is_encoder_decoder and t5_rows.is_usable(lm, batch.prompt_ids.device):
+        attention = lm.decoder.block[0].layer[1].EncDecAttention
+        few = projects_queries(attention, batch.branch_ids.shape[1], sum(batch.lengths) / len(batch.lengths))
     for length, row_tokens, layout in zip(batch.lengths, batch.row_tokens, batch.layout_of.tolist(), strict=True):
         branch = row_tokens - length
         if lm.config.is_encoder_decoder:
             read = len(set(batch.read_positions[layout].tolist())) if batch.read_positions.shape[1] else 0
-            few = in_rows and projects_queries(lm.decoder.block[0].layer[1].EncDecAttention, branch)
             parts = t5_row(lm.config, length, branch, read, few)
         else:
             parts = causal_row(lm.config, length, branch)

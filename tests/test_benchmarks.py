@@ -48,7 +48,7 @@ def test_operations_of_the_model_are_those_of_its_own_cross_attention(tmp_path, 
     batch = policy.pack(PROMPTS[:1], [["go", "stop"]])
     computed, of_model = (sum(forward_flops(policy.lm, batch, own).values()) for own in (False, True))
     assert computed < of_model
-    monkeypatch.setattr(t5_rows, "projects_queries", lambda attention, num_queries: False)
+    monkeypatch.setattr(t5_rows, "projects_queries", lambda *_: False)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         packed_pass.run(policy.lm, batch, "sum")
     assert counter.get_total_flops() == of_model

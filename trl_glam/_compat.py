@@ -61,3 +61,8 @@ def untie_output_layer(lm: PreTrainedModel) -> None:
 def attention_implementation(config: PreTrainedConfig) -> str:
     """The attention implementation a loaded model uses."""
     return config._attn_implementation
+
+
+def set_attention_implementation(config: PreTrainedConfig, name: str) -> None:
+    """Let a loaded model's layers use another one, without the checks and messages of `set_attn_implementation`."""
+    config._attn_implementation = name

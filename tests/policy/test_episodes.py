@@ -5,12 +5,13 @@ import logging
 
 import pytest
 import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tests.policy.plain import plain_scores
 from tests.policy.test_exactness import use_own_precision
 from tests.tiny_models import ACTIONS, tiny_gpt2, tiny_llama
 from trl_glam import PromptTemplate, ScoringPolicy
-from trl_glam.policy import PackedBatch, episode_pass, kept_attention
+from trl_glam.policy import PackedBatch, episode_pass, grouped_attention
 from trl_glam.policy.episode_batch import EpisodeBatch
 from trl_glam.policy.prefix_cache import PrefixCache
 from trl_glam.prompts import History
@@ -156,15 +157,15 @@ def test_reading_in_place_equals_reading_a_copy(make_growing, name, dtype, toler
     monkeypatch.setitem(episode_pass.TOKENS_PER_CHUNK, "cpu", chunk)
     policy = make_growing(name, value_head="paper").to(dtype)
     use_own_precision(policy.lm)
-    caches, usable = [PrefixCache(), PrefixCache()], kept_attention.is_usable
-    implementation = policy.lm.config._attn_implementation
+    caches = [PrefixCache(), PrefixCache()]
+    implementation, room = policy.lm.config._attn_implementation, episode_pass._room_in_place
     with torch.no_grad():
         # A third slot begins when the others are far, one of them begins anew, and at last one is left alone.
         for rows in ([(0, 0, 0), (1, 1, 0)], [(0, 0, 1), (1, 1, 1)], [(0, 0, 4), (1, 0, 3), (2, 1, 2)], [(2, 1, 2)]):
             prompts, actions = [EPISODES[e][step] for _, e, step in rows], [SETS[step] for *_, step in rows]
             outputs = []
             for cache, in_place in zip(caches, (True, False), strict=True):
-                monkeypatch.setattr(kept_attention, "is_usable", usable if in_place else lambda *_: False)
+                monkeypatch.setattr(episode_pass, "_room_in_place", room if in_place else lambda *_: 0)
                 batch = policy.pack(prompts, actions, cache, [slot for slot, *_ in rows])
                 outputs.append(policy(batch))
                 computed = policy.computed_tokens(batch)
@@ -175,18 +176,74 @@ def test_reading_in_place_equals_reading_a_copy(make_growing, name, dtype, toler
     assert policy.lm.config._attn_implementation == implementation
 
 
-def test_who_reads_in_place(make_growing):
-    policy = make_growing("llama")
-    device = torch.device("cpu")
-    assert not kept_attention.is_usable(policy.lm, device)  # there would be gradients
+@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-9)])
+def test_learning_with_plain_products_equals_the_fused_kernel(make_growing, name, dtype, tolerance, monkeypatch):
+    monkeypatch.setitem(episode_pass.TOKENS_PER_CHUNK, "cpu", 50)
+    policy = make_growing(name, value_head="paper", detach_value=False).to(dtype).train()
+    use_own_precision(policy.lm)
+    seen, outcomes = [], []
+    attend = ALL_ATTENTION_FUNCTIONS[grouped_attention._GROUPED]
+    monkeypatch.setitem(
+        ALL_ATTENTION_FUNCTIONS, grouped_attention._GROUPED, lambda *a, **k: seen.append(1) or attend(*a, **k)
+    )
+    for pairs in (2**21, 0):
+        monkeypatch.setattr(grouped_attention, "_MOST_PAIRS_LEARNED", pairs)
+        seen.clear()
+        policy.zero_grad()
+        output = policy(policy.pack(PROMPTS, ROWS))
+        (output.logits.log_softmax(-1)[:, 0].sum() + output.values.sum()).backward()
+        assert bool(seen) == (pairs > 0)
+        outcomes.append((output, {key: p.grad.clone() for key, p in policy.named_parameters()}))
+    (output, gradients), (expected, expected_gradients) = outcomes
+    assert_same(output, expected, tolerance)
+    for key, gradient in expected_gradients.items():
+        assert (gradients[key] - gradient).norm() <= tolerance * gradient.norm() + 1e-30, key
+
+
+def test_whose_attention_is_replaced(make_growing):
+    lm = make_growing("llama").lm
+    assert grouped_attention.is_usable(lm)
+    assert grouped_attention.suits(lm, 2**21) and not grouped_attention.suits(lm, 2**21 + 1)
     with torch.no_grad():
-        assert kept_attention.is_usable(policy.lm, device)
-        assert not kept_attention.is_usable(policy.lm, torch.device("cuda"))
-        policy.lm.set_attn_implementation("eager")
-        assert not kept_attention.is_usable(policy.lm, device)
-        policy.lm.set_attn_implementation("sdpa")
-        policy.lm.config.model_type = "llama of somebody else"
-        assert not kept_attention.is_usable(policy.lm, device)
+        assert grouped_attention.suits(lm, 2**21 + 1)
+    lm.set_attn_implementation("eager")
+    assert not grouped_attention.is_usable(lm)
+    lm.set_attn_implementation("sdpa")
+    lm.train().gradient_checkpointing_enable()
+    assert not grouped_attention.is_usable(lm) and grouped_attention.is_usable(lm.eval())
+    type_of = lm.config.model_type
+    lm.config.model_type = "mistral"
+    assert not grouped_attention.is_usable(lm)
+    # Somebody else's code, by the same name.
+    lm.config.model_type = type_of
+    lm.__class__ = type("LlamaForCausalLM", (type(lm),), {"__module__": "modeling"})
+    assert not grouped_attention.is_usable(lm)
+
+
+def test_places_that_are_claimed_shorten_what_others_keep_before_a_batch_is_cut(make_growing):
+    policy = make_growing("llama")
+    per_token = grouped_attention.bytes_per_token(policy.lm)
+    lengths = [len(policy.packer.prompt_ids(EPISODES[0][step])) for step in range(4)]
+    cache = PrefixCache(max_bytes=2 * (lengths[2] + 20) * per_token)
+    with torch.no_grad():
+        for step in range(4):
+            # One slot, then a second and a third, whose texts are read before and after the first one's.
+            rows = [(0, EPISODES[0][step])] + [(n, EPISODES[1][0]) for n in range(1, step)]
+            batch = policy.pack([p for _, p in rows], [ACTIONS] * len(rows), cache, [n for n, _ in rows])
+            assert_same(policy(batch), policy(policy.packer.pack([p for _, p in rows], [ACTIONS] * len(rows))))
+            kept = sum(x.nbytes for x in (*cache._keys, *cache._values))
+            assert kept <= cache.max_bytes and cache.num_kept * per_token <= kept
+
+
+def test_a_batch_that_was_cut_for_another_state_of_the_cache_is_an_error(make_growing):
+    policy, cache = make_growing("llama"), PrefixCache()
+    with torch.no_grad():
+        policy(policy.pack(EPISODES[0][:1], SETS[:1], cache, [0]))
+        batch = policy.pack(EPISODES[0][1:2], SETS[1:2], cache, [0])
+        cache.clear()
+        with pytest.raises(ValueError, match="holds less than when the batch was packed"):
+            policy(batch)
 
 
 def test_a_forward_that_failed_leaves_no_wrong_keys(make_growing, monkeypatch):
@@ -241,7 +298,7 @@ def test_two_texts_of_one_slot_do_not_mix(make_growing):
 
 def test_full_cache_reads_the_rest_again_and_says_so_once(make_growing, caplog):
     policy = make_growing("gpt2")
-    per_token = kept_attention.bytes_per_token(policy.lm)
+    per_token = grouped_attention.bytes_per_token(policy.lm)
     cache = PrefixCache(max_bytes=2 * 60 * per_token)
     caplog.clear()
     with torch.no_grad(), caplog.at_level(logging.WARNING, logger="trl_glam.policy.prefix_cache"):

@@ -1,8 +1,6 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
 """T5 without padding is T5 with padding: scores, gradients, in autocast, with a frozen encoder, with an adapter."""
 
-import math
-
 import pytest
 import torch
 from peft import LoraConfig
@@ -26,7 +24,9 @@ def outcome(policy, bf16=False):
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
 @pytest.mark.parametrize("adapter", [False, True], ids=["full", "lora"])
-def test_equal_to_the_padded_pass(adapter, gated, bf16, tmp_path, monkeypatch):
+@pytest.mark.parametrize("few", [False, True], ids=["states", "queries"])
+def test_equal_to_the_padded_pass(few, adapter, gated, bf16, tmp_path, monkeypatch):
+    monkeypatch.setattr(t5_rows, "projects_queries", lambda *_: few)
     peft_config = LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "wo", "o"]) if adapter else None
     policy = ScoringPolicy.from_pretrained(
         tiny_t5(tmp_path, gated=gated), peft_config=peft_config, value_head="paper", detach_value=False
@@ -51,7 +51,7 @@ def test_projecting_queries_equals_projecting_states(dtype, tolerance, tmp_path,
     use_own_precision(policy.lm)
     outcomes = []
     for few in (True, False):
-        monkeypatch.setattr(t5_rows, "projects_queries", lambda attention, num_queries, few=few: few)
+        monkeypatch.setattr(t5_rows, "projects_queries", lambda *_, few=few: few)
         outcomes.append(outcome(policy))
     (log_probs, values, gradients), (expected, expected_values, expected_gradients) = outcomes
     assert not torch.equal(log_probs, expected)
@@ -67,11 +67,24 @@ def test_who_projects_queries(tmp_path):
         str(tmp_path), peft_config=LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["v"])
     ).lm.base_model.model
     of_plain, of_adapted = (lm.decoder.block[0].layer[1].EncDecAttention for lm in (plain, adapted))
-    d, width = of_plain.d_model, of_plain.key_value_proj_dim
-    fewer = d * width / (d - width)
-    assert t5_rows.projects_queries(of_plain, 1) and t5_rows.projects_queries(of_plain, math.ceil(fewer) - 1)
-    assert not t5_rows.projects_queries(of_plain, math.ceil(fewer))
-    assert not t5_rows.projects_queries(of_adapted, 1)
+    d, width, heads = of_plain.d_model, of_plain.key_value_proj_dim, of_plain.n_heads
+
+    def direct(queries, keys):
+        return 2 * 2 * keys * d * heads * width + 4 * queries * keys * heads * width
+
+    def shorter(queries, keys):
+        return 2 * 2 * queries * d * heads * width + 4 * queries * heads * keys * d
+
+    answers = set()
+    for queries in (1, 2, 5, 9, 10, 11, 30):
+        for keys in (1, 4, 50, 2000):
+            found = t5_rows.projects_queries(of_plain, queries, keys)
+            assert found == (shorter(queries, keys) < direct(queries, keys))
+            answers.add(found)
+            assert not t5_rows.projects_queries(of_adapted, queries, keys)
+    assert answers == {True, False}
+    of_plain.k.weight = torch.nn.Parameter(of_plain.k.weight.to("meta"))
+    assert not t5_rows.projects_queries(of_plain, 1, 2000)
 
 
 def test_nothing_is_padded(tmp_path, monkeypatch):

@@ -2,8 +2,9 @@
 """A language model -> a distribution over given actions, and a value.
 
 Read in order: `config`, `candidates`, `decision_tables`, `packing`, `encoder_decoder` and `t5_rows`, `decoder_only`,
-`needed_rows` and `plain_pass`, `prefix_cache`, `episode_batch` and `episode_pass`, `scoring`, `packed_pass`, `heads`,
-`loading`, `calibration`, `self_check`, `saving`, `output`, `scoring_policy`.
+`needed_rows` and `plain_pass`, `prefix_cache`, `episode_batch`, `episode_columns`, `grouped_attention` and
+`episode_pass`, `scoring`, `packed_pass`, `heads`, `loading`, `calibration`, `self_check`, `saving`, `output`,
+`scoring_policy`.
 """
 
 from .config import Calibration, PolicyConfig

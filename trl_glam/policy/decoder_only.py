@@ -9,10 +9,14 @@ loading finds them, and `plain_pass.py` reads them.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from transformers import PreTrainedModel
 
+from .grouped_attention import grouped, suits
 from .packing import PackedBatch
+from .prefix_cache import kept_dtype
 
 
 def forward(lm: PreTrainedModel, batch: PackedBatch) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -29,6 +33,8 @@ def forward(lm: PreTrainedModel, batch: PackedBatch) -> tuple[torch.Tensor | Non
     """
     branch_ids = batch.per_row(batch.branch_ids).expand(batch.num_rows, -1)
     keep = branch_ids.shape[1] + 1
+    width = batch.prompt_ids.shape[1] + branch_ids.shape[1]
+    attention = grouped if suits(lm, width**2) else nullcontext
     lengths = batch.prompt_mask.sum(-1, keepdim=True)
     prompt_positions = (batch.prompt_mask.cumsum(-1) - 1).clamp(min=0)
     branch_positions = (lengths + batch.per_row(batch.branch_depth)).expand(batch.num_rows, -1)
@@ -37,13 +43,14 @@ def forward(lm: PreTrainedModel, batch: PackedBatch) -> tuple[torch.Tensor | Non
     # would keep those of every layer.
     hook = lm.get_output_embeddings().register_forward_pre_hook(lambda module, args: hidden_states.append(args[0]))
     try:
-        logits = lm(
-            input_ids=torch.cat([batch.prompt_ids, branch_ids], 1),
-            attention_mask=_mask(batch, lm.dtype),
-            position_ids=torch.cat([prompt_positions, branch_positions], 1),
-            use_cache=False,
-            logits_to_keep=keep,
-        ).logits
+        with attention(lm):
+            logits = lm(
+                input_ids=torch.cat([batch.prompt_ids, branch_ids], 1),
+                attention_mask=_mask(batch, kept_dtype(lm.dtype, lm.device.type)),
+                position_ids=torch.cat([prompt_positions, branch_positions], 1),
+                use_cache=False,
+                logits_to_keep=keep,
+            ).logits
     finally:
         hook.remove()
     value_state = hidden_states[0][:, 0]

@@ -130,6 +130,7 @@ def pack_episodes(
         chains = _chains(ids_of)
         stored = [0] * len(chains)
     else:
+        cache.claim(slot_of.values())
         chains = [[key] for key in ids_of]
         # The last token is read (again), as it gives the state.
         stored = [min(cache.stored(slot_of[key], ids_of[key]), len(ids_of[key]) - 1) for (key,) in chains]

@@ -7,13 +7,14 @@ text goes on from undisturbed.
 
 Long texts go through the model in chunks, each of which attends to the keys and values of those before it, with their
 gradients. That leaves out what a causal mask would throw away, half of the attention, and most of the mask. Keys and
-values that a [`PrefixCache`] holds are nothing but chunks that were read at an earlier step. Where `kept_attention.py`
-can, they are read where they lie.
+values that a [`PrefixCache`] holds are nothing but chunks that were read at an earlier step. Where
+`grouped_attention.py` can, they are read where they lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +22,12 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from .._compat import parameters_are_sharded
-from . import kept_attention
+from . import grouped_attention
 from .episode_batch import EpisodeBatch
 from .episode_columns import NOWHERE, additive_mask, allowed_keys, branch_columns, new_columns
-from .kept_attention import KeptKeys, Segment
+from .grouped_attention import KeptKeys, Segment, bytes_per_token
 from .needed_rows import needed_rows
+from .prefix_cache import kept_dtype
 from .scoring import action_scores, token_scores
 
 
@@ -51,6 +53,7 @@ def run(
     scoring: str,
     with_actions: bool = True,
     tokens_per_chunk: int | None = None,
+    in_place: bool = True,
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
     """
     Args:
@@ -64,6 +67,8 @@ def run(
             Whether the actions are scored.
         tokens_per_chunk (`int`, *optional*):
             Tokens of one text that pass at once; what suits the device if not given.
+        in_place (`bool`, *optional*, defaults to `True`):
+            Read what the cache holds where it lies, if that is possible.
 
     Returns:
         `tuple[torch.Tensor | None, torch.Tensor]`: scores of shape `(R, A)`, `None` without actions, before
@@ -72,7 +77,7 @@ def run(
     if not with_actions:
         batch = batch.without_actions(keep_branch=0)
     scores, states, order = [], [], []
-    for reading in _read(lm, batch, tokens_per_chunk):
+    for reading in _read(lm, batch, tokens_per_chunk, in_place):
         order += reading.decisions
         states.append(reading.hidden[:, 0])
         if with_actions:
@@ -97,15 +102,15 @@ def computed_tokens(lm: PreTrainedModel, batch: EpisodeBatch) -> int:
     return total
 
 
-def _read(lm: PreTrainedModel, batch: EpisodeBatch, chunk: int | None) -> Iterator[_Reading]:
+def _read(lm: PreTrainedModel, batch: EpisodeBatch, chunk: int | None, in_place: bool) -> Iterator[_Reading]:
     for texts, limit in _groups(lm, batch, chunk):
-        room = _room_in_place(lm, batch, texts)
+        room = _room_in_place(lm, batch, texts) if in_place else 0
         yield from _read_in_place(lm, batch, texts, limit, room) if room else _read_group(lm, batch, texts, limit)
 
 
 def _groups(lm: PreTrainedModel, batch: EpisodeBatch, chunk: int | None) -> list[tuple[range, int]]:
     """Texts that are read side by side, and how many tokens of each pass at once."""
-    device = batch.text_ids.device.type
+    device = lm.device.type
     tokens = TOKENS_PER_GROUP.get(device, TOKENS_PER_GROUP["cuda"])
     chunk = chunk or TOKENS_PER_CHUNK.get(device, TOKENS_PER_CHUNK["cuda"])
     if parameters_are_sharded():
@@ -131,12 +136,12 @@ def _chunks(batch: EpisodeBatch, texts: range, chunk: int) -> list[tuple[slice, 
 
 def _room_in_place(lm: PreTrainedModel, batch: EpisodeBatch, texts: range) -> int:
     """Tokens for which every slot of some texts needs room to be read in place; 0 if they cannot be."""
-    if batch.cache is None or not kept_attention.is_usable(lm, batch.text_ids.device):
+    if batch.cache is None or torch.is_grad_enabled() or not grouped_attention.is_usable(lm):
         return 0
     branches = np.bincount(batch.text_of, batch.widths, minlength=len(batch.lengths)).astype(int)
     needed = int(max(batch.stored[i] + batch.lengths[i] + branches[i] for i in texts))
     slots = batch.slots[texts.start : texts.stop]
-    return needed if batch.cache.holds(slots, needed, kept_attention.bytes_per_token(lm)) else 0
+    return needed if batch.cache.holds(slots, needed, bytes_per_token(lm)) else 0
 
 
 def _read_in_place(
@@ -145,13 +150,13 @@ def _read_in_place(
     """Read some texts behind what the cache holds of them, chunk by chunk, without padding."""
     rows = slice(texts.start, texts.stop)
     slots, stored, whole = batch.slots[rows], batch.stored[rows], batch.texts[rows]
-    places = batch.cache.open(slots, stored, whole, room, kept_attention.bytes_per_token(lm))
+    places = batch.cache.open(slots, stored, whole, room, bytes_per_token(lm))
     starts, ends_here = torch.tensor(stored)[:, None], torch.tensor(batch.lengths[rows])[:, None]
     for columns, decisions in _chunks(batch, texts, chunk):
         index = torch.arange(columns.start, columns.stop)
         positions = torch.where(index < ends_here, starts + index, NOWHERE)
         new = new_columns(batch, texts, columns, positions, decisions)
-        bias = additive_mask(allowed_keys(batch, new, positions), kept_attention.dtype(lm))
+        bias = additive_mask(allowed_keys(batch, new, positions), kept_dtype(lm.dtype, "cpu"))
         # All texts in one row, behind each other, without what pads them.
         index_of, segments, end = new.is_used.flatten().cumsum(0) - 1, [], 0
         for row, used in enumerate(new.is_used):
@@ -160,7 +165,7 @@ def _read_in_place(
                 segments.append(Segment(slice(end, end + count), places[row], stored[row] + columns.start, own))
                 end += count
         read = index_of.clamp(min=0)[new.read]
-        with needed_rows(lm, read) as hidden, kept_attention.kept_attention(lm):
+        with needed_rows(lm, read) as hidden, grouped_attention.in_place(lm):
             logits = lm(
                 input_ids=new.ids[new.is_used][None],
                 attention_mask=bias.new_zeros(1, 1, 1, 1),
@@ -185,6 +190,8 @@ def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: i
     kept = torch.arange(0 if past is None else max(stored), device=device).expand(len(texts), -1)
     key_positions = torch.where(kept < starts, kept, NOWHERE)
 
+    longest = max(first + count for first, count in zip(stored, lengths, strict=True))
+    attention = grouped_attention.grouped if grouped_attention.suits(lm, longest**2 // 2) else nullcontext
     chunks = _chunks(batch, texts, chunk)
     # A single chunk that nobody reads on from needs no cache.
     if past is None and (len(chunks) > 1 or batch.cache is not None):
@@ -194,10 +201,11 @@ def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: i
         positions = torch.where(index < ends_here, starts + index, NOWHERE)
         key_positions = torch.cat([key_positions, positions], 1)
         new = new_columns(batch, texts, columns, positions, decisions)
-        with needed_rows(lm, new.read) as hidden:
+        mask = additive_mask(allowed_keys(batch, new, key_positions), kept_dtype(lm.dtype, device.type))
+        with needed_rows(lm, new.read) as hidden, attention(lm):
             logits = lm(
                 input_ids=new.ids,
-                attention_mask=additive_mask(allowed_keys(batch, new, key_positions), lm.dtype)[:, None],
+                attention_mask=mask[:, None],
                 position_ids=new.positions,
                 past_key_values=past,
                 use_cache=past is not None,

@@ -81,10 +81,10 @@ def computed_tokens(lm: PreTrainedModel, batch: PackedBatch | EpisodeBatch) -> i
     """Tokens that pass through the model for a batch, padding included; more in a model that reads plain rows."""
     if isinstance(batch, EpisodeBatch):
         return episode_pass.computed_tokens(lm, batch)
-    if lm.config.is_encoder_decoder and t5_rows.is_usable(lm, batch.prompt_ids.device):
+    if lm.config.is_encoder_decoder and t5_rows.is_usable(lm, lm.device):
         # Only the branches are padded.
         return sum(batch.lengths) + batch.num_rows * batch.branch_ids.shape[1]
-    return sum(group.total_tokens for group in batch.split(_group_size(batch.prompt_ids.device)))
+    return sum(group.total_tokens for group in batch.split(_group_size(lm.device)))
 
 
 def _group_size(device: torch.device) -> int:

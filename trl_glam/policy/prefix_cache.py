@@ -9,7 +9,7 @@ saved. Left out: which slot plays what (`agents.py`), and the forward (`episode_
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,15 @@ from transformers.cache_utils import DynamicLayer
 logger = logging.getLogger(__name__)
 
 
+def kept_dtype(dtype: torch.dtype, device_type: str) -> torch.dtype:
+    """
+    In which keys and values are kept: as autocast rounds them for attention. Rotary positions make float32 of them,
+    which would be rounded again at every step.
+    """
+    rounds = dtype == torch.float32 and torch.is_autocast_enabled(device_type)
+    return torch.get_autocast_dtype(device_type) if rounds else dtype
+
+
 class PrefixCache:
     """
     Slot -> keys and values of every layer.
@@ -27,7 +36,7 @@ class PrefixCache:
     Args:
         max_bytes (`int`, *optional*, defaults to 8 GiB):
             Of keys and values together. Slots keep the beginning of their text as far as there is room; the rest is
-            read again at every step.
+            read again at every step, and texts that need it are not read in place.
 
     Attributes:
         num_kept (`int`):
@@ -41,8 +50,9 @@ class PrefixCache:
         # Per layer, `(places, heads, capacity, width)`.
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
-        # Tokens of every place; layers grow to it when they are written to.
+        # Tokens of every place; layers grow to it when they are written to. Bytes of a token, once there is one.
         self._capacity = 0
+        self._per_token: int | None = None
         self._warned = False
 
     @property
@@ -57,7 +67,18 @@ class PrefixCache:
         self._ids.clear()
         self._places.clear()
         self._keys, self._values = [], []
-        self._capacity = 0
+        self._capacity, self._per_token = 0, None
+
+    def claim(self, slots: Iterable[int | None]) -> None:
+        """
+        Give every slot its place, before [`~PrefixCache.stored`] is asked: more places leave each of them less room,
+        so what is kept of the others may become shorter.
+        """
+        for slot in slots:
+            if slot is not None:
+                self._places.setdefault(slot, len(self._places))
+        if self._per_token is not None:
+            self._reserve(self._capacity, self._per_token)
 
     def stored(self, slot: int | None, ids: np.ndarray) -> int:
         """How many of the first tokens of a text are kept for a slot."""
@@ -83,6 +104,7 @@ class PrefixCache:
         width = max(stored)
         if width == 0:
             return None
+        self._check(slots, stored)
         places = [self._places[slot] if count else 0 for slot, count in zip(slots, stored, strict=True)]
         places = torch.tensor(places, device=self._keys[0].device)
         cache = DynamicCache()
@@ -112,24 +134,25 @@ class PrefixCache:
             return
         if not read.layers:
             raise ValueError("the model kept no keys and values")
-        for _, slot in kept:
-            self._places.setdefault(slot, len(self._places))
-        pairs = [(layer.keys, layer.values) for layer in read.layers]
-        per_token = sum(x[0, :, 0].nbytes for pair in pairs for x in pair)
+        self.claim(slots)
+        device, dtype = read.layers[0].keys.device, read.layers[0].keys.dtype
+        size = kept_dtype(dtype, device.type).itemsize
+        per_token = sum(size * x[0, :, 0].numel() for layer in read.layers for x in (layer.keys, layer.values))
         capacity = self._reserve(max(len(texts[row]) for row, _ in kept), per_token)
+        for row, slot in kept:
+            # What is written over is forgotten first: there may be no memory for all layers.
+            self._ids[slot] = texts[row][: stored[row]]
         counts = [max(min(len(texts[row]), capacity) - stored[row], 0) for row, _ in kept]
         rows = np.repeat([row for row, _ in kept], counts)
         places = np.repeat([self._places[slot] for _, slot in kept], counts)
         new = np.concatenate([np.arange(count) for count in counts])
-        device = read.layers[0].keys.device
         to, at = torch.from_numpy(places).to(device), torch.from_numpy(np.array(stored)[rows] + new).to(device)
         row, column = torch.from_numpy(rows).to(device), torch.from_numpy(max(stored) + new).to(device)
-        for index, (new_keys, new_values) in enumerate(pairs):
-            keys, values = self.layer(index, new_keys, new_values)
-            keys[to, :, at] = new_keys[row, :, column].to(keys.dtype)
-            values[to, :, at] = new_values[row, :, column].to(values.dtype)
-        for text, slot in kept:
-            self._ids[slot] = texts[text][:capacity]
+        for index, layer in enumerate(read.layers):
+            keys, values = self.layer(index, layer.keys, layer.values)
+            keys[to, :, at] = layer.keys[row, :, column].to(keys.dtype)
+            values[to, :, at] = layer.values[row, :, column].to(values.dtype)
+        self.keep([slot for _, slot in kept], [texts[row][:capacity] for row, _ in kept])
 
     # In place: who writes to `layer` says before what stays true, and afterwards what has been read.
 
@@ -138,7 +161,7 @@ class PrefixCache:
         if None in slots:
             return False
         places = len(self._places.keys() | set(slots))
-        return tokens <= self.max_bytes // (per_token * places)
+        return tokens <= self.max_bytes // ((self._per_token or per_token) * places)
 
     def open(
         self, slots: Sequence[int], stored: Sequence[int], texts: Sequence[np.ndarray], tokens: int, per_token: int
@@ -155,8 +178,9 @@ class PrefixCache:
         Returns:
             `list[int]`: places of the slots in every [`~PrefixCache.layer`].
         """
+        self._check(slots, stored)
+        self.claim(slots)
         for slot, text, count in zip(slots, texts, stored, strict=True):
-            self._places.setdefault(slot, len(self._places))
             # What is written over is forgotten first: the forward may fail.
             self._ids[slot] = text[:count]
         self._reserve(tokens, per_token)
@@ -174,7 +198,7 @@ class PrefixCache:
             index (`int`):
                 Layer, in ascending order.
             keys (`torch.Tensor` of shape `(any, heads, any, width)`), values (likewise):
-                Of the same dtype, device, heads and width.
+                As the layer makes them.
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor]`: of shape `(places, heads, capacity, width)`, to be written to.
@@ -183,12 +207,17 @@ class PrefixCache:
             if index == len(kept):
                 kept.append(_resized(None, len(self._places), self._capacity, like))
             elif (kept[index].shape[0], kept[index].shape[2]) != (len(self._places), self._capacity):
-                kept[index] = _resized(kept[index], len(self._places), self._capacity, kept[index])
+                kept[index] = _resized(kept[index], len(self._places), self._capacity, like)
         return self._keys[index], self._values[index]
+
+    def _check(self, slots: Sequence[int | None], stored: Sequence[int]) -> None:
+        if any(count > len(self._ids.get(slot, ())) for slot, count in zip(slots, stored, strict=True) if count):
+            raise ValueError("The cache holds less than when the batch was packed: it was cleared, or read otherwise.")
 
     def _reserve(self, tokens: int, per_token: int) -> int:
         """Plan for all places and, if `max_bytes` allows, for texts of so many tokens; returns the capacity."""
-        limit = self.max_bytes // (per_token * len(self._places))
+        self._per_token = self._per_token or per_token
+        limit = self.max_bytes // (self._per_token * len(self._places))
         if tokens > limit and not self._warned:
             self._warned = True
             logger.warning(
@@ -196,7 +225,7 @@ class PrefixCache:
                 "kept, the rest is read again at every step. This is said once.",
                 len(self._places),
                 tokens,
-                per_token * len(self._places) * tokens / 1e9,
+                self._per_token * len(self._places) * tokens / 1e9,
                 limit,
             )
         # Doubling keeps the copies few.
@@ -209,7 +238,8 @@ class PrefixCache:
 def _resized(old: torch.Tensor | None, places: int, capacity: int, like: torch.Tensor) -> torch.Tensor:
     """`(places, heads, capacity, width)` with what the old one held."""
     # Zeros: what is masked out is still multiplied, by 0, and memory as it comes may hold NaN.
-    new = like.new_zeros(places, like.shape[1], capacity, like.shape[3])
+    dtype = kept_dtype(like.dtype, like.device.type) if old is None else old.dtype
+    new = like.new_zeros(places, like.shape[1], capacity, like.shape[3], dtype=dtype)
     if old is not None:
         kept = min(capacity, old.shape[2])
         new[: len(old), :, :kept] = old[:, :, :kept]

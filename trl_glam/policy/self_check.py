@@ -78,17 +78,18 @@ def reads_episodes(policy: ScoringPolicy) -> bool:
     actions = [_ACTIONS] * len(_EPISODE)
     packed = packer.pack(_EPISODE, actions).to(policy.device)
     expected = _sums(decoder_only.forward(lm, packed)[0], packed)[packed.row_of]
-    cache = PrefixCache()
     try:
         whole = pack_episodes(packer, _EPISODE, actions).to(policy.device)
         found = [episode_pass.run(lm, whole, "sum", tokens_per_chunk=4)[0][whole.row_of]]
-        for prompt in _EPISODE:
-            step = pack_episodes(packer, [prompt], [_ACTIONS], cache=cache, slots=[0]).to(policy.device)
-            found.append(episode_pass.run(lm, step, "sum")[0])
+        for in_place in (False, True):
+            cache = PrefixCache()
+            for prompt in _EPISODE:
+                step = pack_episodes(packer, [prompt], [_ACTIONS], cache=cache, slots=[0]).to(policy.device)
+                found.append(episode_pass.run(lm, step, "sum", in_place=in_place)[0])
     except _FAILURES as error:
         _warn_of_whole_prompts(policy, _described(error))
         return False
-    difference = (torch.cat(found) - expected.repeat(2, 1)).abs().max()
+    difference = (torch.cat(found) - expected.repeat(3, 1)).abs().max()
     if difference <= _tolerance(lm) * expected.abs().max():
         return True
     _warn_of_whole_prompts(policy, f"its scores differ by {difference.item():.3g}")

@@ -4,8 +4,9 @@
 All prompts' tokens stand in one row behind each other, `(T, d)`: projections, norms, feed-forward layers do not know
 where a prompt ends and compute no padding. Only attention is taken prompt by prompt, which then needs no mask, and
 as plain products: PyTorch's fused kernel for processors takes twice their time in bfloat16 and gives the position bias
-no gradient. Every parameter is read through its own module, so adapters work. Left out: accelerators, where many small
-products cost more than padding; umT5, whose layers have a bias each.
+no gradient. Parameters are read through their own modules, so adapters work, but for the shorter way through
+cross-attention, which wants plain matrices. Left out: accelerators, where many small products cost more than padding;
+umT5, whose layers have a bias each.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def decode(
         layer = block.layer[1]
         attention = layer.EncDecAttention
         queries = attention.q(layer.layer_norm(hidden)).unflatten(-1, (attention.n_heads, -1)).transpose(1, 2)
-        if projects_queries(attention, ids.shape[1]):
+        if projects_queries(attention, ids.shape[1], sum(lengths) / len(lengths)):
             attended = _attend_to_states(attention, queries, encoded, lengths)
         else:
             keys, values = (
@@ -109,15 +110,26 @@ def decode(
     return decoder.final_layer_norm(hidden)
 
 
-def projects_queries(attention: T5Attention, num_queries: int) -> bool:
+def projects_queries(attention: T5Attention, num_queries: int, num_keys: float) -> bool:
     """
     Whether cross-attention takes fewer operations when queries are projected to the encoder's states, instead of the
-    states to keys and values. Its projections must be plain ones: an adapter is no matrix.
+    states to keys and values.
+
+    Args:
+        attention ([`~transformers.models.t5.modeling_t5.T5Attention`]):
+            Of one layer. Its projections must be matrices at hand: no adapter, nothing quantised or offloaded.
+        num_queries (`int`), num_keys (`float`):
+            Decoder positions and tokens of a prompt; of several prompts, their mean.
     """
-    if any(type(x) is not nn.Linear or x.bias is not None for x in (attention.k, attention.v)):
-        return False
+    for projection in (attention.k, attention.v):
+        weight = projection.weight
+        if type(projection) is not nn.Linear or projection.bias is not None or hasattr(projection, "_hf_hook"):
+            return False
+        if type(weight) is not nn.Parameter or weight.device.type != "cpu":
+            return False
     d, width = attention.d_model, attention.key_value_proj_dim
-    return num_queries * (d - width) < d * width
+    # A head's share, halved twice: projections and products of all keys, against those of all queries.
+    return num_keys * (d * width + num_queries * (width - d)) > num_queries * d * width
 
 
 def _attend_to_states(

@@ -120,8 +120,6 @@ class GLAMTrainer(_RolloutTrainer):
             optimizers,
             potential=potential,
         )
-        if self.policy.shares_prefixes:
-            args.check_episode_minibatches()
         # Every pass of an update reads its rollout's prompts; with less room they would be tokenized anew each time.
         packer = self.policy.packer
         packer.max_prompts = max(packer.max_prompts, 2 * self._num_envs * args.rollout_steps)

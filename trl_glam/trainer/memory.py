@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from .._compat import FAKE_TENSOR_FAULTS
+from ..allocator import give_back_freed_memory
 from ..policy import ScoringPolicy
 from ..types import InvalidInputError, Observation
 from .pass_without_data import PassWithoutData, Rows
@@ -181,6 +182,8 @@ def free_memory(device: torch.device) -> int:
         # What torch has reserved and does not use now is free as well.
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
+    # What this process has freed and kept is free as well.
+    give_back_freed_memory()
     available = psutil.virtual_memory().available
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if limit.is_file() and used.is_file() and (most := limit.read_text().strip()) != "max":

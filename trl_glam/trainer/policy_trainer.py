@@ -294,7 +294,8 @@ class _PolicyTrainer(_SavedTrainer):
     def _acting(self) -> Iterator[None]:
         """
         Nothing is recomputed while the policy acts: there is no backward pass that would need it. Autocast rounds the
-        weights once for all its forwards, not in each: they stand still.
+        weights once for all its forwards, not in each: they stand still. (Those that `t5_rows.py` takes apart by head
+        are small, and rounded in each.)
         """
         whole = nullcontext()
         if self.policy.is_activation_checkpointing:

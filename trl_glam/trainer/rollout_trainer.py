@@ -58,6 +58,8 @@ class _RolloutTrainer(_PolicyTrainer):
     def __init__(self, *settings: Any, potential: Callable[[Observation], float] | None) -> None:
         super().__init__(*settings)
         args = self.args
+        if self.policy.shares_prefixes:
+            args.check_episode_minibatches()
         self._potential = potential
         self._num_envs = args.num_envs // args.world_size
         self._first_env = args.process_index * self._num_envs
