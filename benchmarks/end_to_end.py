@@ -5,10 +5,11 @@ Trains for a few updates with a clock around every part (a part's own time, with
 its own), drops the first update, and prints the median update: milliseconds, tokens, the model's operations by formula
 (`flops.py`), the share of what this machine reaches in plain matrix products of the same precision, and the bytes that
 a part hands on: text of observations and prompts, tensors of a batch, decisions, gradients, shards on disk. Shares are
-given once more by the operations that are really computed, as cross-attention of few positions takes a shorter way.
-Then one micro-batch of the update is run again by itself, and beside it, by turns, the bare model on the same rows:
-Hugging Face's encoder and decoder on groups of like length, padded, and the needed rows of the output layer. `--output
-FILE` writes JSON. Left out: checkpoints, trackers.
+given once more by the operations that are really computed, as cross-attention of few positions takes a shorter way,
+and by what the machine reached meanwhile: on a shared one plain products, too, are slower than at their best. Then one
+micro-batch of the update is run again by itself, and beside it, by turns, the bare model on the same rows: Hugging
+Face's encoder and decoder on groups of like length, padded, and the needed rows of the output layer. `--output FILE`
+writes JSON. Left out: checkpoints, trackers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -94,6 +96,19 @@ class Clocks:
 
         setattr(owner, method, timed)
 
+    def before(self, owner: Any, method: str, name: str, run: Callable[[], Any]) -> None:
+        """Run something before every call of a method, on a clock of its own."""
+        original = getattr(owner, method)
+
+        @functools.wraps(original)
+        def after(*args: Any, **kwargs: Any) -> Any:
+            self.enter(name)
+            run()
+            self.leave()
+            return original(*args, **kwargs)
+
+        setattr(owner, method, after)
+
     def take(self) -> tuple[dict[str, float], dict[str, float]]:
         self._lap()
         taken = dict(self.seconds), dict(self.counts)
@@ -166,6 +181,7 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
 
     def rollout() -> Any:
         updates.append(clocks.take())
+        products.append([])
         return collect()
 
     def optimizer(*positional: Any, **keywords: Any) -> None:
@@ -173,6 +189,10 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
         clocks.around(trainer.optimizer, "step", "update: optimizer")
 
     trainer._collect_rollout, trainer.create_optimizer_and_scheduler = rollout, optimizer
+    # Before every step of the rollout and every micro-batch.
+    products: list[list[float]] = [[]]
+    for method in ("_step", "_make_inputs"):
+        clocks.before(trainer, method, "ceiling", lambda: products[-1].append(ceiling(bf16, repeats=1)))
     clocks.enter("everything else")
     trainer.train()
     updates.append(clocks.take())
@@ -182,8 +202,11 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
     evaluation, _ = clocks.take()
     clocks.leave()
     # The first piece is the set-up, the second the first update, which warms up.
-    chosen = sorted(updates[2:], key=lambda update: sum(update[0].values()))[len(updates[2:]) // 2]
-    seconds, counts = chosen
+    for seconds, _ in updates:
+        seconds.pop("ceiling", None)
+    middle = sorted(range(2, len(updates)), key=lambda i: sum(updates[i][0].values()))[(len(updates) - 2) // 2]
+    # Products are counted from where an update begins, where its clocks are read.
+    (seconds, counts), meanwhile = updates[middle], statistics.median(products[middle])
     whole, top = sum(seconds.values()), max(top, ceiling(bf16))
     passes = config.gradient_accumulation_steps * config.steps_per_update
     counts["update: backward: bytes"] = gradients * passes
@@ -194,7 +217,7 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
         counts[f"{kind}: forward: tokens"] = counts[f"{kind}: useful tokens"]
     counts["update: backward: tokens"] = counts["update: useful tokens"]
 
-    def shares(note: str) -> dict[str, float]:
+    def shares(note: str, top: float = top) -> dict[str, float]:
         parts = {"acting": ["acting: forward"], "update": ["update: forward", "update: backward"]}
         return {
             kind: round(sum(counts[name + note] for name in names) / sum(seconds[name] for name in names) / top, 3)
@@ -221,6 +244,8 @@ def run(args: argparse.Namespace, bf16: bool) -> dict[str, Any]:
         },
         "share_of_ceiling": shares(""),
         "share_of_ceiling_by_computed_operations": shares(", computed"),
+        "ceiling_meanwhile_gflops": round(meanwhile / 1e9, 1),
+        "share_of_ceiling_meanwhile": shares("", meanwhile),
         "optimizer": round(seconds["update: optimizer"] / whole, 4),
         "neither_model_nor_optimizer": round(
             1 - sum(seconds.get(part, 0.0) for part in (*MODEL_PARTS, "update: optimizer")) / whole, 4

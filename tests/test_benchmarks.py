@@ -2,6 +2,7 @@
 """The counting behind the benchmarks is right, both sides of a comparison compute the same, and losses are found."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bench_check  # noqa: E402
 import env_speed  # noqa: E402
+import gpu  # noqa: E402
 import scaling  # noqa: E402
 import scoring_speed  # noqa: E402
 import update_speed  # noqa: E402
@@ -150,6 +152,19 @@ def test_committed_ratios_name_what_is_measured(monkeypatch):
     assert measured["activations, local:flan-t5-small-titles, fp32, flat over packed"] == 4.0
     committed = json.loads(bench_check.BASELINE.read_text())["ratios"]
     assert committed and committed.keys() <= measured.keys() and min(committed.values()) > 1
+
+
+def test_training_that_its_time_budget_cut_off_goes_on_at_the_next_call(tmp_path, capsys):
+    model = tiny_t5(tmp_path / "tiny")
+    assert gpu.train(model, tmp_path, deadline=0.0, tiny=True) is None
+    assert "The time is over at 16 of 64 steps" in capsys.readouterr().out
+    first = json.loads((tmp_path / "training_seconds.json").read_text())
+    result = gpu.train(model, tmp_path, deadline=math.inf, tiny=True)
+    assert result["env_steps"] == 64 and result["seconds_with_set_up"] > first
+    # The evaluations are those of one run, not of two.
+    steps = [row["env_steps"] for row in result["curves"]["evaluation"]]
+    assert steps == sorted(steps) and steps[-1] == 64
+    assert (tmp_path / "curve.png").exists() and (tmp_path / "adapter" / "adapter_config.json").exists()
 
 
 @pytest.mark.slow

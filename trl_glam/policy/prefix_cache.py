@@ -78,7 +78,7 @@ class PrefixCache:
             if slot is not None:
                 self._places.setdefault(slot, len(self._places))
         if self._per_token is not None:
-            self._reserve(self._capacity, self._per_token)
+            self._set_capacity(min(self._capacity, self._limit(self._per_token)))
 
     def stored(self, slot: int | None, ids: np.ndarray) -> int:
         """How many of the first tokens of a text are kept for a slot."""
@@ -217,7 +217,7 @@ class PrefixCache:
     def _reserve(self, tokens: int, per_token: int) -> int:
         """Plan for all places and, if `max_bytes` allows, for texts of so many tokens; returns the capacity."""
         self._per_token = self._per_token or per_token
-        limit = self.max_bytes // (self._per_token * len(self._places))
+        limit = self._limit(self._per_token)
         if tokens > limit and not self._warned:
             self._warned = True
             logger.warning(
@@ -230,9 +230,16 @@ class PrefixCache:
             )
         # Doubling keeps the copies few.
         wanted = 1 << (tokens - 1).bit_length() if tokens > self._capacity else self._capacity
-        self._capacity = min(wanted, limit)
-        self._ids = {slot: ids[: self._capacity] for slot, ids in self._ids.items()}
+        self._set_capacity(min(wanted, limit))
         return self._capacity
+
+    def _limit(self, per_token: int) -> int:
+        """Tokens of every place that `max_bytes` allows."""
+        return self.max_bytes // (per_token * len(self._places))
+
+    def _set_capacity(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._ids = {slot: ids[:capacity] for slot, ids in self._ids.items()}
 
 
 def _resized(old: torch.Tensor | None, places: int, capacity: int, like: torch.Tensor) -> torch.Tensor:
