@@ -10,6 +10,7 @@ from huggingface_hub.utils._http import _DEFAULT_RETRY_ON_EXCEPTIONS as HUB_NETW
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
@@ -23,6 +24,7 @@ from trl.trainer.base_trainer import _BaseTrainer
 __all__ = [
     "FAKE_TENSOR_FAULTS",
     "HUB_NETWORK_ERRORS",
+    "FakeTensor",
     "FakeTensorMode",
     "_BaseConfig",
     "_BaseTrainer",

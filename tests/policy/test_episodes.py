@@ -188,7 +188,7 @@ def test_learning_with_plain_products_equals_the_fused_kernel(make_growing, name
         ALL_ATTENTION_FUNCTIONS, grouped_attention._GROUPED, lambda *a, **k: seen.append(1) or attend(*a, **k)
     )
     for pairs in (2**21, 0):
-        monkeypatch.setattr(grouped_attention, "_MOST_PAIRS_LEARNED", pairs)
+        monkeypatch.setattr(grouped_attention, "_MOST_PAIRS", pairs)
         seen.clear()
         policy.zero_grad()
         output = policy(policy.pack(PROMPTS, ROWS))
@@ -206,7 +206,8 @@ def test_whose_attention_is_replaced(make_growing):
     assert grouped_attention.is_usable(lm)
     assert grouped_attention.suits(lm, 2**21) and not grouped_attention.suits(lm, 2**21 + 1)
     with torch.no_grad():
-        assert grouped_attention.suits(lm, 2**21 + 1)
+        assert not grouped_attention.suits(lm, 2**21 + 1) and grouped_attention.suits(lm, 2**21 + 1, in_chunks=True)
+    assert not grouped_attention.suits(lm, 2**21 + 1, in_chunks=True)
     lm.set_attn_implementation("eager")
     assert not grouped_attention.is_usable(lm)
     lm.set_attn_implementation("sdpa")
@@ -241,9 +242,24 @@ def test_a_batch_that_was_cut_for_another_state_of_the_cache_is_an_error(make_gr
     with torch.no_grad():
         policy(policy.pack(EPISODES[0][:1], SETS[:1], cache, [0]))
         batch = policy.pack(EPISODES[0][1:2], SETS[1:2], cache, [0])
+        other = policy.pack([EPISODES[1][2]], SETS[:1], cache, [0])
+        policy(other)
+        with pytest.raises(ValueError, match="holds less than when the batch was packed"):
+            policy(batch)
+        batch = policy.pack(EPISODES[1][2:], SETS[1:2], cache, [0])
         cache.clear()
         with pytest.raises(ValueError, match="holds less than when the batch was packed"):
             policy(batch)
+
+
+def test_what_was_kept_under_autocast_can_be_read_without(make_growing):
+    policy, cache = make_growing("llama"), PrefixCache()
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            policy(policy.pack(EPISODES[0][:1], SETS[:1], cache, [0]))
+        output = policy(policy.pack(EPISODES[0][1:2], SETS[1:2], cache, [0]))
+        exact = policy(policy.packer.pack(EPISODES[0][1:2], SETS[1:2]))
+    assert (output.logits - exact.logits).abs().max() < 0.05 * exact.logits.abs().max()
 
 
 def test_a_forward_that_failed_leaves_no_wrong_keys(make_growing, monkeypatch):

@@ -224,7 +224,8 @@ def test_checkpointing_gives_the_same_gradients_from_less_memory(make, lora, tmp
     assert held[1] < held[0]
     assert gradients[0].keys() == gradients[1].keys() and gradients[0]
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+        # By the norm, as everywhere: single elements of a large gradient round to more than a small one has.
+        assert (gradients[1][name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-9, name
 
 
 @pytest.mark.parametrize("make", [tiny_t5, tiny_llama])

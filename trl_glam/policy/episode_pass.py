@@ -141,7 +141,7 @@ def _room_in_place(lm: PreTrainedModel, batch: EpisodeBatch, texts: range) -> in
     branches = np.bincount(batch.text_of, batch.widths, minlength=len(batch.lengths)).astype(int)
     needed = int(max(batch.stored[i] + batch.lengths[i] + branches[i] for i in texts))
     slots = batch.slots[texts.start : texts.stop]
-    return needed if batch.cache.holds(slots, needed, bytes_per_token(lm)) else 0
+    return needed if batch.cache.holds(slots, needed, bytes_per_token(lm), kept_dtype(lm.dtype, "cpu")) else 0
 
 
 def _read_in_place(
@@ -183,7 +183,7 @@ def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: i
     """Read some texts side by side, chunk by chunk."""
     rows = slice(texts.start, texts.stop)
     stored, lengths = batch.stored[rows], batch.lengths[rows]
-    past = None if batch.cache is None else batch.cache.read(batch.slots[rows], stored)
+    past = None if batch.cache is None else batch.cache.read(batch.slots[rows], stored, batch.texts[rows])
     device = batch.text_ids.device
     starts, ends_here = (torch.tensor(counts, device=device)[:, None] for counts in (stored, lengths))
     # Position of every key that was read before; beyond every position where there is none.
@@ -191,7 +191,9 @@ def _read_group(lm: PreTrainedModel, batch: EpisodeBatch, texts: range, chunk: i
     key_positions = torch.where(kept < starts, kept, NOWHERE)
 
     longest = max(first + count for first, count in zip(stored, lengths, strict=True))
-    attention = grouped_attention.grouped if grouped_attention.suits(lm, longest**2 // 2) else nullcontext
+    attention = (
+        grouped_attention.grouped if grouped_attention.suits(lm, longest**2 // 2, in_chunks=True) else nullcontext
+    )
     chunks = _chunks(batch, texts, chunk)
     # A single chunk that nobody reads on from needs no cache.
     if past is None and (len(chunks) > 1 or batch.cache is not None):

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from transformers import AttentionInterface, Cache, PreTrainedModel
 
 from .._compat import attention_implementation, parameters_are_sharded, set_attention_implementation
@@ -24,9 +25,9 @@ from .prefix_cache import PrefixCache, kept_dtype
 
 # Families whose layers hand queries, keys and values to transformers' attention interface, and nothing beside them.
 _MODEL_TYPES = ("llama", "gpt2", "qwen2", "qwen3")
-# Probabilities are kept for the backward pass: for so many pairs of a text's queries and keys (2,048 tokens that see
-# what is before them) they take about what its other activations do.
-_MOST_PAIRS_LEARNED = 2**21
+# Probabilities of a whole text stand in memory at once, in learning those of all layers: for so many pairs of queries
+# and keys (2,048 tokens that see what is before them) they take about what its other activations do.
+_MOST_PAIRS = 2**21
 _GROUPED, _IN_PLACE = "trl_glam_grouped", "trl_glam_in_place"
 
 
@@ -96,9 +97,19 @@ def is_usable(lm: PreTrainedModel) -> bool:
     )
 
 
-def suits(lm: PreTrainedModel, pairs: int) -> bool:
-    """Whether a text with so many pairs of queries and keys is read with [`grouped`] attention."""
-    return is_usable(lm) and (pairs <= _MOST_PAIRS_LEARNED or not torch.is_grad_enabled())
+def suits(lm: PreTrainedModel, pairs: int, in_chunks: bool = False) -> bool:
+    """
+    Whether a text is read with [`grouped`] attention.
+
+    Args:
+        lm ([`~transformers.PreTrainedModel`]):
+            A causal model.
+        pairs (`int`):
+            Of the text's queries and keys.
+        in_chunks (`bool`, *optional*, defaults to `False`):
+            Whether few queries pass at once, so that without gradients little is held at a time.
+    """
+    return is_usable(lm) and (pairs <= _MOST_PAIRS or (in_chunks and not torch.is_grad_enabled()))
 
 
 def bytes_per_token(lm: PreTrainedModel) -> int:
@@ -134,12 +145,13 @@ def _attention(lm: PreTrainedModel, name: str) -> Iterator[None]:
 
 
 def _attend(
-    module: torch.nn.Module,
+    module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor,
     scaling: float,
+    dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """
@@ -150,8 +162,10 @@ def _attend(
             New positions.
         key (`torch.Tensor` of shape `(rows, key heads, K, width)`), value (likewise):
             Those that were read before, and the new ones.
-        attention_mask (`torch.Tensor` of shape `(rows, 1, Q, K)`):
+        attention_mask (`torch.Tensor` of shape `(rows or 1, 1, Q, K)`):
             Additive.
+        dropout (`float`, *optional*, defaults to `0.0`):
+            Of the weights; 0 in models that were loaded here.
 
     Returns:
         `tuple[torch.Tensor, None]`: of shape `(rows, Q, heads, width)`.
@@ -162,12 +176,13 @@ def _attend(
     keys, values = key.to(value.dtype).flatten(0, 1), value.flatten(0, 1)
     scores = torch.bmm(queries, keys.transpose(1, 2)).view(rows, key.shape[1], -1, num_queries, key.shape[2])
     scores += attention_mask[:, :, None]
-    attended = torch.bmm(scores.softmax(-1).flatten(2, 3).flatten(0, 1), values)
+    weights = nn.functional.dropout(scores.softmax(-1), dropout, training=dropout > 0)
+    attended = torch.bmm(weights.flatten(2, 3).flatten(0, 1), values)
     return attended.view(rows, num_heads, num_queries, width).transpose(1, 2), None
 
 
 def _attend_in_place(
-    module: torch.nn.Module,
+    module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

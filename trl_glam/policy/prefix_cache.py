@@ -89,13 +89,15 @@ class PrefixCache:
         differs = kept[:common] != ids[:common]
         return int(differs.argmax()) if differs.any() else common
 
-    def read(self, slots: Sequence[int | None], stored: Sequence[int]) -> DynamicCache | None:
+    def read(
+        self, slots: Sequence[int | None], stored: Sequence[int], texts: Sequence[np.ndarray]
+    ) -> DynamicCache | None:
         """
         What is kept for some texts, as a transformers cache.
 
         Args:
-            slots (`Sequence[int | None]`), stored (`Sequence[int]`):
-                Slot of each of n texts, and how many of its tokens are to be taken.
+            slots (`Sequence[int | None]`), stored (`Sequence[int]`), texts (`Sequence[np.ndarray]`):
+                Slot of each of n texts, how many of its tokens are to be taken, and its token ids.
 
         Returns:
             [`~transformers.DynamicCache`]: n rows of `max(stored)` tokens, arbitrary beyond a row's own; `None` if
@@ -104,7 +106,7 @@ class PrefixCache:
         width = max(stored)
         if width == 0:
             return None
-        self._check(slots, stored)
+        self._check(slots, stored, texts)
         places = [self._places[slot] if count else 0 for slot, count in zip(slots, stored, strict=True)]
         places = torch.tensor(places, device=self._keys[0].device)
         cache = DynamicCache()
@@ -156,9 +158,9 @@ class PrefixCache:
 
     # In place: who writes to `layer` says before what stays true, and afterwards what has been read.
 
-    def holds(self, slots: Sequence[int | None], tokens: int, per_token: int) -> bool:
-        """Whether so many tokens of some slots, of so many bytes each, have room beside the others."""
-        if None in slots:
+    def holds(self, slots: Sequence[int | None], tokens: int, per_token: int, dtype: torch.dtype) -> bool:
+        """Whether so many tokens of some slots, of so many bytes each, have room beside the others, of this dtype."""
+        if None in slots or (self._values and self._values[0].dtype != dtype):
             return False
         places = len(self._places.keys() | set(slots))
         return tokens <= self.max_bytes // ((self._per_token or per_token) * places)
@@ -178,7 +180,7 @@ class PrefixCache:
         Returns:
             `list[int]`: places of the slots in every [`~PrefixCache.layer`].
         """
-        self._check(slots, stored)
+        self._check(slots, stored, texts)
         self.claim(slots)
         for slot, text, count in zip(slots, texts, stored, strict=True):
             # What is written over is forgotten first: the forward may fail.
@@ -210,8 +212,8 @@ class PrefixCache:
                 kept[index] = _resized(kept[index], len(self._places), self._capacity, like)
         return self._keys[index], self._values[index]
 
-    def _check(self, slots: Sequence[int | None], stored: Sequence[int]) -> None:
-        if any(count > len(self._ids.get(slot, ())) for slot, count in zip(slots, stored, strict=True) if count):
+    def _check(self, slots: Sequence[int | None], stored: Sequence[int], texts: Sequence[np.ndarray]) -> None:
+        if any(self.stored(slot, text) < count for slot, count, text in zip(slots, stored, texts, strict=True)):
             raise ValueError("The cache holds less than when the batch was packed: it was cleared, or read otherwise.")
 
     def _reserve(self, tokens: int, per_token: int) -> int:

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from .._compat import parameters_are_sharded
+from .._compat import FakeTensor, parameters_are_sharded
 
 
 def is_usable(lm: PreTrainedModel, device: torch.device) -> bool:
@@ -125,7 +125,7 @@ def projects_queries(attention: T5Attention, num_queries: int, num_keys: float) 
         weight = projection.weight
         if type(projection) is not nn.Linear or projection.bias is not None or hasattr(projection, "_hf_hook"):
             return False
-        if type(weight) is not nn.Parameter or weight.device.type != "cpu":
+        if type(weight) not in (nn.Parameter, FakeTensor) or weight.device.type != "cpu":
             return False
     d, width = attention.d_model, attention.key_value_proj_dim
     # A head's share, halved twice: projections and products of all keys, against those of all queries.
