@@ -51,7 +51,7 @@ def test_guide_environment_is_learned(cafe, tmp_path):
         num_ppo_epochs=2,
         total_env_steps=8192,
         num_observations=1,
-        learning_rate=6e-4,
+        learning_rate=2e-4,
         lr_scheduler_type="linear",
         freeze_embeddings=False,
         temperature=1.0,
