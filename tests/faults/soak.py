@@ -10,7 +10,6 @@ batches so far, and the largest ones come late.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -22,13 +21,13 @@ import torch
 from transformers import TrainerCallback
 
 from trl_glam import GLAMConfig, GLAMTrainer
+from trl_glam.allocator import give_back_freed_memory
 
 
 def measure(env_steps: int) -> dict[str, int]:
     """What the process holds now: `VmRSS`, entries of `/proc/self/fd`, Python's threads, direct children."""
     gc.collect()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_freed_memory()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return {

@@ -128,7 +128,7 @@ def projects_queries(attention: T5Attention, num_queries: int, num_keys: float) 
         if type(weight) not in (nn.Parameter, FakeTensor) or weight.device.type != "cpu":
             return False
     d, width = attention.d_model, attention.key_value_proj_dim
-    # A head's share, halved twice: projections and products of all keys, against those of all queries.
+    # Both ways' operations, divided by four and by the heads: what keys take more than queries, and the reverse.
     return num_keys * (d * width + num_queries * (width - d)) > num_queries * d * width
 
 
