@@ -4,8 +4,10 @@
 When an upgrade moves one of them, this file is the only one to change.
 """
 
+import functools
 import os
 
+import torch
 from huggingface_hub.utils._http import _DEFAULT_RETRY_ON_EXCEPTIONS as HUB_NETWORK_ERRORS
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -30,6 +32,9 @@ __all__ = [
     "_BaseTrainer",
     "attention_implementation",
     "parameters_are_sharded",
+    "reorder_weight",
+    "reordered_linear",
+    "reorders_weights",
     "untie_output_layer",
 ]
 
@@ -68,3 +73,30 @@ def attention_implementation(config: PreTrainedConfig) -> str:
 def set_attention_implementation(config: PreTrainedConfig, name: str) -> None:
     """Let a loaded model's layers use another one, without the checks and messages of `set_attn_implementation`."""
     config._attn_implementation = name
+
+
+@functools.cache
+def reorders_weights() -> bool:
+    """
+    Whether this processor multiplies bfloat16 matrices by oneDNN, and a weight in oneDNN's own layout gives what the
+    weight gives: the operators are PyTorch's compiler's, so one product is tried.
+    """
+    operators = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
+    if not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in operators)):
+        return False
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    numbers = torch.arange(96 * 64, dtype=torch.float32).sin().to(torch.bfloat16)
+    states, weight = numbers[: 32 * 64].view(32, 64), numbers[32 * 64 :].view(64, 64)
+    plain = torch.nn.functional.linear(states, weight)
+    return torch.equal(reordered_linear(states, reorder_weight(weight)), plain)
+
+
+def reorder_weight(weight: torch.Tensor) -> torch.Tensor:
+    """A bfloat16 weight of shape `(out, in)` in oneDNN's own layout, for [`reordered_linear`] alone."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight)
+
+
+def reordered_linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`torch.nn.functional.linear` of bfloat16 tensors, with a weight from [`reorder_weight`]."""
+    return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")

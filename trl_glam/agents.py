@@ -8,7 +8,8 @@ environments. Baselines with their own learning (DRRN, Symbolic-PPO) are agents 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import gymnasium as gym
 import numpy as np
@@ -87,6 +88,8 @@ class ScoringAgent(Agent):
         lockstep_forwards (`int`, *optional*):
             Issue exactly this number of forwards whenever it acts, whatever is remembered or still running, as ranks
             that share parameters (ZeRO-3, FSDP) must.
+        autocast (`Callable[[], AbstractContextManager]`, *optional*):
+            Makes the context of its forwards, such as `accelerator.autocast`. Environments are outside.
 
     Attributes:
         num_asked (`int`), num_computed (`int`):
@@ -103,11 +106,13 @@ class ScoringAgent(Agent):
         model: nn.Module | None = None,
         batch_size: int = 64,
         lockstep_forwards: int | None = None,
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
     ) -> None:
         self.policy = policy
         self.model = policy if model is None else model
         self.batch_size = batch_size
         self.lockstep_forwards = lockstep_forwards
+        self.autocast = autocast
         self.num_computed = 0
         self.num_asked = 0
         self.num_tokens = 0
@@ -182,7 +187,8 @@ class ScoringAgent(Agent):
             packed = self.policy.pack(prompts, actions, cache, [slot_of.get(row) for row in batch])
             self.num_tokens += packed.useful_tokens
             self.num_computed_tokens += self.policy.computed_tokens(packed)
-            output = self.model(packed.to(self.policy.device), value_only=value_only)
+            with self.autocast():
+                output = self.model(packed.to(self.policy.device), value_only=value_only)
             values = output.values.cpu().tolist()
             if value_only:
                 log_probs = np.zeros((len(batch), 0), dtype=np.float32)

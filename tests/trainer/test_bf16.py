@@ -1,12 +1,14 @@
 # Copyright 2026 The trl_glam authors. Licensed under the Apache License, Version 2.0.
-"""bf16 autocast: a rollout rounds the weights once, and learning sees none of those copies."""
+"""bf16 autocast: a rollout rounds the weights once, learning sees none of those copies, environments none of it."""
 
 from collections import Counter
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tiny_models import tiny_t5
+from tests.toy_envs import CorridorEnv
 from tests.trainer.test_glam_trainer import make_trainer
 
 
@@ -46,3 +48,48 @@ def test_learning_after_a_rollout_reaches_every_weight(tmp_path):
     after = dict(trainer.policy.named_parameters())
     same = [name for name, value in before.items() if torch.equal(value, after[name])]
     assert before and not same
+
+
+def test_every_rollout_acts_with_the_weights_of_its_time(tmp_path):
+    trainer = make_trainer(
+        tiny_t5(tmp_path / "model"), tmp_path, bf16=True, use_cpu=True, learning_rate=1e-2, total_env_steps=96
+    )
+    collect, seen = trainer._collect_rollout, []
+
+    def checked():
+        rollout = collect()
+        prompts = [rollout.prompts[i] for i in rollout.prompt_ids[-1]]
+        actions = [rollout.action_sets[i] for i in rollout.action_set_ids[-1]]
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            expected = trainer.policy(trainer.policy.pack(prompts, actions)).logits.log_softmax(-1)
+        for number, row in enumerate(actions):
+            acted = torch.from_numpy(rollout.log_probs[-1, number, : len(row)])
+            assert torch.equal(acted, expected[number, : len(row)])
+        seen.append(expected)
+        return rollout
+
+    trainer._collect_rollout = checked
+    trainer.train()
+    assert len(seen) == 3 and not torch.allclose(seen[0][:, 0], seen[1][:, 0])
+
+
+class Exact(CorridorEnv):
+    """Notices when its own products are rounded."""
+
+    def step(self, action):
+        third = torch.full((1, 1), 1 / 3)
+        assert third.mm(third).dtype == torch.float32
+        return super().step(action)
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["before training", "while training"])
+def test_environments_are_outside_of_autocast_and_the_policy_is_inside(trained, tmp_path):
+    trainer = make_trainer(tiny_t5(tmp_path / "model"), tmp_path, env=Exact, bf16=True, use_cpu=True)
+    rounded = []
+    trainer.policy.lm.decoder.final_layer_norm.register_forward_hook(
+        lambda *_: rounded.append(torch.is_autocast_enabled("cpu"))
+    )
+    if trained:
+        trainer.train()
+    trainer.evaluate()
+    assert rounded and all(rounded)

@@ -26,6 +26,7 @@ from ..allocator import keep_freed_memory
 from ..evaluation import EvaluationResult, Panel
 from ..policy import ScoringPolicy
 from ..policy.loading import base_of
+from ..policy.rounded_weights import rounded_weights
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, ListedEpisodes, Runner, Sink
 from ..rollout.runner import TRAINING_SEEDS
@@ -217,6 +218,7 @@ class _PolicyTrainer(_SavedTrainer):
             self.model_wrapped,
             args.per_device_rollout_batch_size,
             lockstep_forwards=-(-num_slots // args.per_device_rollout_batch_size) if world > 1 else None,
+            autocast=self.accelerator.autocast,
         )
         collected = EpisodeCollector()
         runner = Runner(
@@ -293,14 +295,16 @@ class _PolicyTrainer(_SavedTrainer):
     @contextmanager
     def _acting(self) -> Iterator[None]:
         """
-        Nothing is recomputed while the policy acts: there is no backward pass that would need it. Autocast rounds the
-        weights once for all its forwards, not in each: they stand still. (Those that `t5_rows.py` takes apart by head
-        are small, and rounded in each.)
+        Nothing is recomputed while the policy acts, as there is no backward pass that would need it, and weights are
+        rounded once. Autocast itself is the agent's: an environment's own computations are none of its business.
         """
-        whole = nullcontext()
+        whole = rounded = nullcontext()
         if self.policy.is_activation_checkpointing:
             whole = disable_gradient_checkpointing(self.policy, self.args.gradient_checkpointing_kwargs)
-        with whole, self.accelerator.autocast():
+        # A compiled model has rounding in its own program.
+        if not self.args.torch_compile:
+            rounded = rounded_weights(self.policy.lm)
+        with whole, rounded:
             yield
 
     def check_memory(self) -> str:

@@ -105,6 +105,7 @@ class _RolloutTrainer(_PolicyTrainer):
             self.model_wrapped,
             args.per_device_rollout_batch_size,
             lockstep_forwards=per_act if args.world_size > 1 else None,
+            autocast=self.accelerator.autocast,
         )
         self._episodes = SeededEpisodes(
             source.env_id,
