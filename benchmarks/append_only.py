@@ -28,7 +28,6 @@ from common import device_type, take_turns, write_report
 from trl_glam import PromptTemplate, ScoringPolicy
 from trl_glam.agents import Agent, BotAgent, RandomAgent, ScoringAgent
 from trl_glam.policy import EpisodeBatch, PackedBatch
-from trl_glam.policy.rounded_weights import rounded_weights
 from trl_glam.rollout import ListedEpisodes, Runner, Sink
 from trl_glam.types import EpisodeKey, Transition
 
@@ -89,12 +88,11 @@ def tokens_per_decision(policy: ScoringPolicy, agent: str, env_id: str, count: i
 
 
 def act(agent: ScoringAgent, episodes: Sequence[Sequence[Row]]) -> None:
-    """Score every step of all episodes, those side by side that are as old, with weights that are new: a rollout."""
+    """Score every step of all episodes, those side by side that are as old, with weights that are new."""
     agent.forget()
-    with rounded_weights(agent.policy.lm):
-        for step in zip_longest(*episodes):
-            slots = [slot for slot, row in enumerate(step) if row is not None]
-            agent.evaluate([step[slot] for slot in slots], slots=slots)
+    for step in zip_longest(*episodes):
+        slots = [slot for slot, row in enumerate(step) if row is not None]
+        agent.evaluate([step[slot] for slot in slots], slots=slots)
 
 
 def micro_batches(policy: ScoringPolicy, units: Iterable[Sequence[Row]], tokens: int) -> list[list[Row]]:

@@ -79,17 +79,20 @@ def set_attention_implementation(config: PreTrainedConfig, name: str) -> None:
 def reorders_weights() -> bool:
     """
     Whether this processor multiplies bfloat16 matrices by oneDNN, and a weight in oneDNN's own layout gives what the
-    weight gives: the operators are PyTorch's compiler's, so one product is tried.
+    weight gives: the operators are PyTorch's compiler's, so two products are tried.
     """
     operators = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
     if not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in operators)):
         return False
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    numbers = torch.arange(96 * 64, dtype=torch.float32).sin().to(torch.bfloat16)
+    numbers = torch.arange(96 * 64, dtype=torch.float32, device="cpu").sin().to(torch.bfloat16)
     states, weight = numbers[: 32 * 64].view(32, 64), numbers[32 * 64 :].view(64, 64)
-    plain = torch.nn.functional.linear(states, weight)
-    return torch.equal(reordered_linear(states, reorder_weight(weight)), plain)
+    reordered = reorder_weight(weight)
+    return all(
+        torch.equal(reordered_linear(some, reordered, bias), torch.nn.functional.linear(some, weight, bias))
+        for some, bias in ((states, None), (states[:1], weight[0]))
+    )
 
 
 def reorder_weight(weight: torch.Tensor) -> torch.Tensor:

@@ -186,8 +186,9 @@ class ScoringAgent(Agent):
             prompts, actions = [prompt for prompt, _ in batch], [list(actions) for _, actions in batch]
             packed = self.policy.pack(prompts, actions, cache, [slot_of.get(row) for row in batch])
             self.num_tokens += packed.useful_tokens
-            self.num_computed_tokens += self.policy.computed_tokens(packed)
             with self.autocast():
+                # What the cache holds depends on how autocast rounds it.
+                self.num_computed_tokens += self.policy.computed_tokens(packed)
                 output = self.model(packed.to(self.policy.device), value_only=value_only)
             values = output.values.cpu().tolist()
             if value_only:

@@ -32,14 +32,27 @@ def test_same_to_the_bit(make, adapter, onednn, tmp_path, monkeypatch):
     peft_config = LoraConfig(target_modules="all-linear") if adapter else None
     policy = ScoringPolicy.from_pretrained(make(tmp_path), peft_config=peft_config)
     for name, parameter in policy.named_parameters():
-        if "lora_B" in name:
+        if "lora_B" in name or name.endswith("bias"):
             nn.init.normal_(parameter, std=0.1)
     expected = acted(policy)
     with rounded_weights(policy.lm):
         assert torch.equal(acted(policy), expected)
-        # Those of the first forward are kept.
+        # Those of the first forward are kept, and a second such context inside changes nothing.
+        with rounded_weights(policy.lm):
+            assert torch.equal(acted(policy), expected)
+        if adapter:
+            with policy.lm.disable_adapter():
+                assert not torch.equal(acted(policy), expected)
         assert torch.equal(acted(policy), expected)
     assert not any("forward" in vars(layer) for layer in policy.modules())
+
+
+def test_frozen_weights_are_not_kept(tmp_path):
+    policy = ScoringPolicy.from_pretrained(tiny_t5(tmp_path))
+    policy.freeze_encoder()
+    with rounded_weights(policy.lm):
+        assert not any("forward" in vars(layer) for layer in policy.lm.encoder.modules())
+        assert any("forward" in vars(layer) for layer in policy.lm.decoder.modules())
 
 
 def test_kept_for_as_long_as_it_lasts(tmp_path):

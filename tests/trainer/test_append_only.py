@@ -89,6 +89,14 @@ def test_micro_batches_give_the_gradient_of_the_whole(llama, tmp_path, micro):
         assert (found[1][name] - grad).norm() <= 1e-5 * grad.norm() + 1e-9, name
 
 
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+def test_acting_computes_no_padding(llama, tmp_path, bf16):
+    trainer = make(llama, tmp_path, bf16=bf16, use_cpu=True)
+    trainer._log_rollout = lambda *_: None  # it begins the counts anew
+    trainer._collect_rollout()
+    assert trainer._agent.num_computed_tokens == trainer._agent.num_tokens > 0
+
+
 def test_what_was_read_is_never_used_with_other_weights(llama, tmp_path, monkeypatch):
     trainer = make(llama, tmp_path)
     kept, forget = [], ScoringAgent.forget

@@ -64,13 +64,15 @@ def test_every_rollout_acts_with_the_weights_of_its_time(tmp_path):
             expected = trainer.policy(trainer.policy.pack(prompts, actions)).logits.log_softmax(-1)
         for number, row in enumerate(actions):
             acted = torch.from_numpy(rollout.log_probs[-1, number, : len(row)])
-            assert torch.equal(acted, expected[number, : len(row)])
+            # Other prompts shared its forward, so its last digits may differ.
+            torch.testing.assert_close(acted, expected[number, : len(row)], atol=5e-3, rtol=0)
         seen.append(expected)
         return rollout
 
     trainer._collect_rollout = checked
     trainer.train()
-    assert len(seen) == 3 and not torch.allclose(seen[0][:, 0], seen[1][:, 0])
+    assert len(seen) == 3
+    assert all((seen[i][:, 0] - seen[i + 1][:, 0]).abs().max() > 0.05 for i in (0, 1))
 
 
 class Exact(CorridorEnv):

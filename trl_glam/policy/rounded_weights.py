@@ -3,8 +3,9 @@
 
 Autocast rounds every weight again in every forward, and a processor's matrix library brings it into a layout of its
 own in every product. While a policy acts its weights stand still, so both are done once. What comes out is the same to
-the bit. Left out: learning, whose gradients belong to the weights themselves; parameters that are sharded, quantized
-or offloaded; layers that are not `nn.Linear`, such as those of GPT-2.
+the bit. Left out, and rounded in every forward: frozen weights, which autocast does not keep either, so that memory is
+what it was; parameters that are sharded, quantized or offloaded; layers that are not `nn.Linear`, such as GPT-2's.
+Learning reads the weights themselves, as their gradients do.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from .._compat import parameters_are_sharded, reorder_weight, reordered_linear, 
 def rounded_weights(lm: nn.Module) -> Iterator[None]:
     """
     While it lasts, linear layers keep their rounded weights from their first forward under autocast without gradients
-    on. Weights must not change meanwhile; the kept ones, 2 bytes a parameter, are freed at the end.
+    on. Weights must not change meanwhile, and the model must not be copied; the kept ones, 2 bytes a trained
+    parameter, are freed at the end.
 
     Args:
         lm (`torch.nn.Module`):
@@ -35,12 +37,15 @@ def rounded_weights(lm: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            del layer.__dict__["forward"]
+            layer.__dict__.pop("forward", None)
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    # A subclass computes something else, and so does a layer whose own forward was replaced, as offloading does.
-    return type(layer) is nn.Linear and "forward" not in vars(layer) and layer.weight.dtype == torch.float32
+    # A subclass computes something else, and so does a layer whose own forward was replaced, as offloading does, or
+    # whose weight is no plain tensor.
+    if type(layer) is not nn.Linear or "forward" in vars(layer) or type(layer.weight) is not nn.Parameter:
+        return False
+    return layer.weight.requires_grad and layer.weight.dtype == torch.float32
 
 
 class _Rounded:
@@ -51,15 +56,15 @@ class _Rounded:
         self._weight: torch.Tensor | None = None
         self._bias: torch.Tensor | None = None
 
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        device = states.device.type
-        if torch.is_grad_enabled() or not torch.is_autocast_enabled(device) or states.dtype == torch.float64:
-            return nn.Linear.forward(self._layer, states)
-        states = states.to(torch.get_autocast_dtype(device))
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        device = input.device.type
+        if torch.is_grad_enabled() or not torch.is_autocast_enabled(device) or input.dtype == torch.float64:
+            return nn.Linear.forward(self._layer, input)
+        states = input.to(torch.get_autocast_dtype(device))
         reorders = device == "cpu" and states.dtype == torch.bfloat16 and reorders_weights()
         if self._weight is None:
             weight, bias = self._layer.weight.detach().to(states.dtype), self._layer.bias
-            self._weight = reorder_weight(weight) if reorders else weight
             self._bias = None if bias is None else bias.detach().to(states.dtype)
+            self._weight = reorder_weight(weight) if reorders else weight
         multiply = reordered_linear if reorders else nn.functional.linear
         return multiply(states, self._weight, self._bias)

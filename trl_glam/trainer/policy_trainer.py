@@ -14,7 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import DynamoBackend, gather_object
 from peft import PeftConfig
 from torch import nn
 from torch.utils.data import DataLoader
@@ -302,7 +302,7 @@ class _PolicyTrainer(_SavedTrainer):
         if self.policy.is_activation_checkpointing:
             whole = disable_gradient_checkpointing(self.policy, self.args.gradient_checkpointing_kwargs)
         # A compiled model has rounding in its own program.
-        if not self.args.torch_compile:
+        if self.accelerator.state.dynamo_plugin.backend == DynamoBackend.NO:
             rounded = rounded_weights(self.policy.lm)
         with whole, rounded:
             yield
