@@ -11,7 +11,7 @@ from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, TrainerCallback
 
-from tests.policy.test_exactness import use_own_precision
+from tests.policy.test_exactness import float64_policy
 from tests.tiny_models import tiny_llama, tiny_t5
 from tests.toy_envs import CorridorEnv, LampEnv
 from trl_glam import BCConfig, BCTrainer, GLAMConfig, GLAMTrainer, PromptTemplate, ScoringPolicy
@@ -229,11 +229,9 @@ def test_the_size_of_a_micro_batch_does_not_change_the_gradient(t5, tmp_path, co
     gradients = []
     for micro in (8, 2):
         first, sizes = FirstGradient(), {"per_device_train_batch_size": micro, "max_steps": 1}
-        # In float64: a gradient as small as the position bias's has rounding errors of its own size's 1e-5 in float32.
-        torch.manual_seed(0)
-        policy = ScoringPolicy.from_pretrained(t5).double()
-        use_own_precision(policy.lm)
-        trainer = make_trainer(policy, tmp_path, corridor_log, [first], loss=loss, max_grad_norm=0.0, **sizes)
+        trainer = make_trainer(
+            float64_policy(t5), tmp_path, corridor_log, [first], loss=loss, max_grad_norm=0.0, **sizes
+        )
         assert trainer.args.gradient_accumulation_steps == 8 // micro
         trainer.train()
         gradients.append(first.gradient)
