@@ -64,7 +64,7 @@ def use_own_precision(model: torch.nn.Module) -> None:
 
 
 def float64_policy(folder: str) -> ScoringPolicy:
-    """A policy whose gradients can be compared, small ones too: float32 alone rounds some by more than 1e-5 of them."""
+    """A policy whose gradients can be compared, small ones too: float32 rounds some by more than 1e-5 of them."""
     torch.manual_seed(0)
     policy = ScoringPolicy.from_pretrained(folder).double()
     use_own_precision(policy.lm)
