@@ -79,27 +79,32 @@ def set_attention_implementation(config: PreTrainedConfig, name: str) -> None:
 def reorders_weights() -> bool:
     """
     Whether this processor multiplies bfloat16 matrices by oneDNN, and a weight in oneDNN's own layout gives what the
-    weight gives: the operators are PyTorch's compiler's, so two products are tried.
+    weight gives: the operators are PyTorch's compiler's, so a few products are tried. Those of bfloat16 must be equal
+    to the bit; float32 is otherwise another library's, which sums in another order.
     """
     operators = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
     if not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in operators)):
         return False
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    numbers = torch.arange(96 * 64, dtype=torch.float32, device="cpu").sin().to(torch.bfloat16)
-    states, weight = numbers[: 32 * 64].view(32, 64), numbers[32 * 64 :].view(64, 64)
-    reordered = reorder_weight(weight)
-    return all(
-        torch.equal(reordered_linear(some, reordered, bias), torch.nn.functional.linear(some, weight, bias))
-        for some, bias in ((states, None), (states[:1], weight[0]))
-    )
+    numbers = torch.arange(96 * 64, dtype=torch.float32, device="cpu").sin()
+    # The question may come up inside autocast, which would round float32.
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        for dtype, tolerance in ((torch.bfloat16, 0.0), (torch.float32, 1e-4)):
+            states, weight = numbers[: 32 * 64].view(32, 64).to(dtype), numbers[32 * 64 :].view(64, 64).to(dtype)
+            reordered = reorder_weight(weight)
+            for some, bias in ((states, None), (states[:1], weight[0])):
+                product = torch.nn.functional.linear(some, weight, bias)
+                if (reordered_linear(some, reordered, bias) - product).abs().max() > tolerance:
+                    return False
+    return True
 
 
 def reorder_weight(weight: torch.Tensor) -> torch.Tensor:
-    """A bfloat16 weight of shape `(out, in)` in oneDNN's own layout, for [`reordered_linear`] alone."""
+    """A weight of shape `(out, in)`, bfloat16 or float32, in oneDNN's own layout, for [`reordered_linear`] alone."""
     return torch.ops.mkldnn._reorder_linear_weight(weight)
 
 
 def reordered_linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`torch.nn.functional.linear` of bfloat16 tensors, with a weight from [`reorder_weight`]."""
+    """`torch.nn.functional.linear` of tensors of one dtype, with a weight from [`reorder_weight`]."""
     return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")

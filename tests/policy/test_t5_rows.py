@@ -108,3 +108,25 @@ def test_checkpointing_goes_through_the_blocks(tmp_path):
     _, _, gradients = outcome(policy)
     for name, gradient in expected.items():
         assert (gradients[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
+def test_acting_which_writes_over_what_it_has_read_equals_learning_to_the_bit(gated, bf16, tmp_path):
+    policy = ScoringPolicy.from_pretrained(tiny_t5(tmp_path, gated=gated))
+    batch = policy.pack(PROMPTS, [ACTIONS] * len(PROMPTS))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        learned = policy(batch)
+        with torch.no_grad():
+            first, second = policy(batch), policy(batch)
+    for acted in (first, second):
+        assert torch.equal(acted.logits, learned.logits) and torch.equal(acted.values, learned.values)
+
+
+def test_a_frozen_encoders_kept_states_are_not_written_over(tmp_path):
+    policy = ScoringPolicy.from_pretrained(tiny_t5(tmp_path))
+    policy.freeze_encoder()
+    batch = policy.pack(PROMPTS, [ACTIONS] * len(PROMPTS))
+    with torch.no_grad():
+        first, second = policy(batch), policy(batch)
+    assert torch.equal(first.logits, second.logits) and torch.equal(first.values, second.values)

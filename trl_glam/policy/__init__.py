@@ -3,7 +3,7 @@
 
 Read in order: `config`, `candidates`, `decision_tables`, `packing`, `encoder_decoder` and `t5_rows`, `decoder_only`,
 `needed_rows` and `plain_pass`, `prefix_cache`, `episode_batch`, `episode_columns`, `grouped_attention` and
-`episode_pass`, `scoring`, `packed_pass`, `rounded_weights`, `heads`, `loading`, `calibration`, `self_check`, `saving`,
+`episode_pass`, `scoring`, `packed_pass`, `prepared_weights`, `heads`, `loading`, `calibration`, `self_check`, `saving`,
 `output`, `scoring_policy`.
 """
 

@@ -26,7 +26,7 @@ from ..allocator import keep_freed_memory
 from ..evaluation import EvaluationResult, Panel
 from ..policy import ScoringPolicy
 from ..policy.loading import base_of
-from ..policy.rounded_weights import rounded_weights
+from ..policy.prepared_weights import prepared_weights
 from ..prompts import PromptTemplate
 from ..rollout import EpisodeCollector, ListedEpisodes, Runner, Sink
 from ..rollout.runner import TRAINING_SEEDS
@@ -298,13 +298,14 @@ class _PolicyTrainer(_SavedTrainer):
         Nothing is recomputed while the policy acts, as there is no backward pass that would need it, and weights are
         rounded once. Autocast itself is the agent's: an environment's own computations are none of its business.
         """
-        whole = rounded = nullcontext()
+        whole = prepared = nullcontext()
         if self.policy.is_activation_checkpointing:
             whole = disable_gradient_checkpointing(self.policy, self.args.gradient_checkpointing_kwargs)
         # A compiled model has rounding in its own program.
-        if self.accelerator.state.dynamo_plugin.backend == DynamoBackend.NO:
-            rounded = rounded_weights(self.policy.lm)
-        with whole, rounded:
+        is_compiled = self.accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
+        if self.accelerator.mixed_precision != "no" and not is_compiled:
+            prepared = prepared_weights(self.policy.lm)
+        with whole, prepared:
             yield
 
     def check_memory(self) -> str:
