@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tiny_models import tiny_t5
-from tests.toy_envs import CorridorEnv
+from tests.toy_envs import CorridorEnv, LampEnv
 from tests.trainer.test_glam_trainer import make_trainer
 
 
@@ -95,3 +95,14 @@ def test_environments_are_outside_of_autocast_and_the_policy_is_inside(trained, 
         trainer.train()
     trainer.evaluate()
     assert rounded and all(rounded)
+
+
+def test_a_first_pass_learns_on_the_probabilities_that_were_acted_with(tmp_path):
+    # Always the same three actions: a row beside longer ones is padded, which moves its last digits.
+    trainer = make_trainer(
+        tiny_t5(tmp_path / "model"), tmp_path, env=LampEnv, bf16=True, use_cpu=True, total_env_steps=32,
+        num_ppo_epochs=1, minibatch_size=32, logging_steps=1,
+    )  # fmt: skip
+    trainer.train()
+    deviations = [log["ppo/ratio_deviation"] for log in trainer.state.log_history if "ppo/ratio_deviation" in log]
+    assert deviations and max(deviations) < 1e-4
