@@ -3,8 +3,8 @@
 
 Read in order: `config`, `candidates`, `decision_tables`, `packing`, `encoder_decoder` and `t5_rows`, `decoder_only`,
 `needed_rows` and `plain_pass`, `prefix_cache`, `episode_batch`, `episode_columns`, `grouped_attention` and
-`episode_pass`, `scoring`, `packed_pass`, `prepared_weights`, `heads`, `loading`, `calibration`, `self_check`, `saving`,
-`output`, `scoring_policy`.
+`episode_pass`, `scoring`, `packed_pass`, `prepared_weights`, `heads`, `loading`, `calibration`, `self_check`,
+`saving`, `output`, `scoring_policy`.
 """
 
 from .config import Calibration, PolicyConfig

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm
+from transformers.models.t5.modeling_t5 import T5Attention
 
 from .._compat import FakeTensor, parameters_are_sharded
 
@@ -49,7 +49,7 @@ def encode(lm: PreTrainedModel, ids: torch.Tensor, lengths: Sequence[int]) -> to
     for block in encoder.block:
         layer = block.layer[0]
         attention = layer.SelfAttention
-        normed = _rounded(_normed(layer.layer_norm, hidden))
+        normed = _rounded(layer.layer_norm(hidden))
         query, key, value = attention.q(normed), attention.k(normed), attention.v(normed)
         if not biases:
             # The bias is one of distances, so a shorter prompt's is the corner of the longest one's.
@@ -60,7 +60,7 @@ def encode(lm: PreTrainedModel, ids: torch.Tensor, lengths: Sequence[int]) -> to
         attended = [_attend(q, k, v, bias) for (q, k, v), bias in zip(rows, biases, strict=True)]
         hidden = _add(hidden, attention.o(torch.cat([x.transpose(0, 1) for x in attended]).flatten(1)))
         hidden = _feed_forward(block.layer[-1], hidden, lm.config.is_gated_act)
-    return _normed(encoder.final_layer_norm, hidden)
+    return encoder.final_layer_norm(hidden)
 
 
 def decode(
@@ -95,7 +95,7 @@ def decode(
     for block in decoder.block:
         layer = block.layer[0]
         attention = layer.SelfAttention
-        normed = _rounded(_normed(layer.layer_norm, hidden))
+        normed = _rounded(layer.layer_norm(hidden))
         # Not the layer's own forward: PyTorch takes another kernel without gradients than with them, and what is
         # acted and what is learned first would differ by a percent in bfloat16.
         queries, keys, values = (_split_heads(x(normed), attention) for x in (attention.q, attention.k, attention.v))
@@ -103,7 +103,7 @@ def decode(
         hidden = _add(hidden, attention.o(attended.transpose(1, 2).flatten(2)))
         layer = block.layer[1]
         attention = layer.EncDecAttention
-        queries = _split_heads(attention.q(_normed(layer.layer_norm, hidden)), attention)
+        queries = _split_heads(attention.q(layer.layer_norm(hidden)), attention)
         if projects_queries(attention, ids.shape[1], sum(lengths) / len(lengths)):
             attended = _attend_to_states(attention, queries, encoded, lengths)
         else:
@@ -173,17 +173,9 @@ def _feed_forward(layer: nn.Module, hidden: torch.Tensor, is_gated: bool) -> tor
     """The feed-forward layer; under autocast without its own way to float32 and back before the last projection."""
     if not torch.is_autocast_enabled("cpu"):
         return layer(hidden)
-    dense, normed = layer.DenseReluDense, _rounded(_normed(layer.layer_norm, hidden))
+    dense, normed = layer.DenseReluDense, _rounded(layer.layer_norm(hidden))
     inner = _multiply(dense.act(dense.wi_0(normed)), dense.wi_1(normed)) if is_gated else dense.act(dense.wi(normed))
     return _add(hidden, dense.wo(inner))
-
-
-def _normed(layer_norm: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    """T5's layer norm, with one array less to write while nothing is learned."""
-    if torch.is_grad_enabled() or type(layer_norm) is not T5LayerNorm or layer_norm.weight.dtype != torch.float32:
-        return layer_norm(hidden)
-    scale = torch.rsqrt(hidden.float().pow(2).mean(-1, keepdim=True) + layer_norm.variance_epsilon)
-    return _multiply(hidden * scale, layer_norm.weight)
 
 
 def _add(states: torch.Tensor, more: torch.Tensor) -> torch.Tensor:
