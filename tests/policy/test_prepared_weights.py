@@ -10,7 +10,7 @@ from tests.tiny_models import ACTIONS, PROMPTS, tiny_gpt2, tiny_llama, tiny_qwen
 from trl_glam import ScoringPolicy
 from trl_glam._compat import reorders_weights
 from trl_glam.policy import prepared_weights as module
-from trl_glam.policy.prepared_weights import prepared_weights
+from trl_glam.policy.prepared_weights import prepared_bytes, prepared_weights
 
 
 def acted(policy):
@@ -121,3 +121,17 @@ def test_a_forward_that_was_replaced_is_left_alone_and_an_error_ends_it(tmp_path
         assert theirs.forward is own and "forward" in vars(other)
         raise KeyError
     assert theirs.forward is own and "forward" not in vars(other)
+
+
+@pytest.mark.parametrize("make", [tiny_t5, tiny_llama])
+def test_no_more_is_kept_than_is_said(make, tmp_path):
+    policy = ScoringPolicy.from_pretrained(make(tmp_path))
+    policy.lm.get_output_embeddings().requires_grad_(False)
+    with prepared_weights(policy.lm):
+        acted(policy)
+        forwards = [vars(layer)["forward"] for layer in policy.lm.modules() if "forward" in vars(layer)]
+        weights = [weight for forward in forwards for weight, _ in forward._kept.values()]
+    kept = sum(weight.numel() * weight.dtype.itemsize for weight in weights)
+    assert kept <= prepared_bytes(policy.lm)
+    # T5's cross-attention of few positions reads two of its matrices as they are.
+    assert kept > 0.7 * prepared_bytes(policy.lm) or not reorders_weights()

@@ -34,9 +34,7 @@ def prepared_weights(lm: PreTrainedModel) -> Iterator[None]:
         lm ([`~transformers.PreTrainedModel`]):
             The language model, with float32 weights, that autocast rounds.
     """
-    output = lm.get_output_embeddings()
-    layers = [] if parameters_are_sharded() else [layer for layer in lm.modules() if _is_plain(layer)]
-    layers = [layer for layer in layers if layer.weight.requires_grad or layer is output]
+    layers, output = _layers(lm), lm.get_output_embeddings()
     for layer in layers:
         layer.__dict__["forward"] = _Prepared(layer, layer is output)
     try:
@@ -44,6 +42,28 @@ def prepared_weights(lm: PreTrainedModel) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
+
+
+def prepared_bytes(lm: PreTrainedModel) -> int:
+    """
+    Most that [`prepared_weights`] keeps.
+
+    Args:
+        lm ([`~transformers.PreTrainedModel`]):
+            The language model; it may be on the meta device, and counts as one on a CPU then.
+    """
+    in_float32 = lm.get_output_embeddings() if lm.config.is_encoder_decoder and lm.device.type != "cuda" else None
+    return sum(
+        layer.weight.numel() * (4 if layer is in_float32 else 2 * layer.weight.requires_grad) for layer in _layers(lm)
+    )
+
+
+def _layers(lm: PreTrainedModel) -> list[nn.Linear]:
+    """Those that may keep something."""
+    if parameters_are_sharded():
+        return []
+    output = lm.get_output_embeddings()
+    return [layer for layer in lm.modules() if _is_plain(layer) and (layer.weight.requires_grad or layer is output)]
 
 
 def _is_plain(layer: nn.Module) -> bool:

@@ -24,6 +24,8 @@ from torch import nn
 from .._compat import FAKE_TENSOR_FAULTS
 from ..allocator import give_back_freed_memory
 from ..policy import ScoringPolicy
+from ..policy.loading import base_of
+from ..policy.prepared_weights import prepared_bytes
 from ..types import InvalidInputError, Observation
 from .pass_without_data import PassWithoutData, Rows
 
@@ -95,7 +97,7 @@ class MemoryEstimate:
             Most that the forward and backward of a micro-batch hold at a time, gradients of parameters apart, when no
             two of its prompts are alike.
         acting (`int`):
-            Most that the forward of an acting batch holds at a time.
+            Most that the forward of an acting batch holds at a time, with the weights that autocast rounds kept.
         reference (`int`):
             The second language model.
         encoder_cache (`int`):
@@ -165,12 +167,15 @@ def estimate_memory(policy: ScoringPolicy, rows: Rows, settings: MemorySettings)
         states = math.ceil(settings.cached_prompts * sum(tokens) / len(tokens) * width * 4)
         cache = min(states, policy.encoder_cache.max_bytes)
     one_pass = PassWithoutData(policy, settings.bf16, settings.gradient_checkpointing)
+    # Sharded weights are not kept, nor are those that an adapter would leave alone.
+    keeps = settings.bf16 and settings.adapter_share is None and settings.split("weights") == 1
     return MemoryEstimate(
         weights=int(weights * settings.split("weights")),
         gradients=int(trained * settings.split("gradients")),
         optimizer=int(trained * _OPTIMIZER_STATES.get(settings.optim, _ADAMW_STATES) * settings.split("optimizer")),
         activations=one_pass.peak(rows, settings.update_rows, learning=True),
-        acting=one_pass.peak(rows, settings.acting_rows, learning=False),
+        acting=one_pass.peak(rows, settings.acting_rows, learning=False)
+        + (prepared_bytes(base_of(policy.lm)) if keeps else 0),
         reference=int(language_model * settings.split("weights")) if settings.reference else 0,
         encoder_cache=cache,
     )
