@@ -79,11 +79,12 @@ def test_kept_for_as_long_as_it_lasts(tmp_path):
     assert not same(acted(policy), expected, exactly=False)
 
 
-def test_an_output_layer_that_is_read_in_float32_is_kept_too_trained_or_not(tmp_path):
+@pytest.mark.parametrize("trained", [True, False])
+def test_an_output_layer_that_is_read_in_float32_is_kept_too(trained, tmp_path):
     if not reorders_weights():
         pytest.skip("this processor has no layout of its own for weights")
     policy = ScoringPolicy.from_pretrained(tiny_t5(tmp_path))
-    policy.lm.lm_head.requires_grad_(False)
+    policy.lm.lm_head.requires_grad_(trained)
     expected = acted(policy)
     with prepared_weights(policy.lm):
         acted(policy)

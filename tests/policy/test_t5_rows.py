@@ -123,10 +123,13 @@ def test_acting_which_writes_over_what_it_has_read_equals_learning_to_the_bit(ga
         assert torch.equal(acted.logits, learned.logits) and torch.equal(acted.values, learned.values)
 
 
-def test_a_frozen_encoders_kept_states_are_not_written_over(tmp_path):
-    policy = ScoringPolicy.from_pretrained(tiny_t5(tmp_path))
-    policy.freeze_encoder()
-    batch = policy.pack(PROMPTS, [ACTIONS] * len(PROMPTS))
+def test_what_is_written_over_is_never_an_input(tmp_path):
+    lm = ScoringPolicy.from_pretrained(tiny_t5(tmp_path)).lm
+    lengths, ids = [3, 2], torch.arange(3, 8)
     with torch.no_grad():
-        first, second = policy(batch), policy(batch)
-    assert torch.equal(first.logits, second.logits) and torch.equal(first.values, second.values)
+        encoded = t5_rows.encode(lm, ids, lengths)
+        before, weights = encoded.clone(), {name: p.clone() for name, p in lm.named_parameters()}
+        allowed = torch.ones(1, 4, 4, dtype=torch.bool).tril()
+        t5_rows.decode(lm, torch.arange(8).view(2, 4), allowed, encoded, lengths)
+    assert torch.equal(encoded, before) and torch.equal(ids, torch.arange(3, 8))
+    assert all(torch.equal(p, weights[name]) for name, p in lm.named_parameters())

@@ -22,6 +22,7 @@ from trl_glam import GLAMConfig, GLAMTrainer, ScoringPolicy
 from trl_glam.agents import ScoringAgent
 from trl_glam.cli.main import main
 from trl_glam.policy.packed_pass import TOKENS_PER_GROUP
+from trl_glam.policy.prepared_weights import prepared_bytes
 from trl_glam.trainer import policy_trainer
 from trl_glam.trainer.memory import MemorySettings, check_memory, estimate_memory, ways_to_save
 from trl_glam.trainer.pass_without_data import LiveBytes, PassWithoutData, Step
@@ -119,6 +120,20 @@ def test_parts_follow_from_the_settings(t5):
     assert 0.5 * sizes < with_reference.reference < sizes
     assert not policy.training and not policy.is_gradient_checkpointing, "the policy is left as it was"
     assert all(parameter.grad is None for parameter in policy.parameters())
+
+
+def test_acting_in_bf16_counts_the_weights_that_are_kept(t5):
+    policy = ScoringPolicy.from_pretrained(t5)
+    policy.lm.lm_head.requires_grad_(False)
+    settings = dataclasses.replace(SETTINGS, bf16=True)
+    one_pass = PassWithoutData(policy, True, False).peak(ROWS[:1], SETTINGS.acting_rows, learning=False)
+    for changes, kept in (
+        ({}, prepared_bytes(policy.lm)),
+        ({"adapter_share": 0.1}, prepared_bytes(policy.lm, trained=False)),
+        ({"strategy": "zero3", "world_size": 2}, 0),
+    ):
+        assert estimate_memory(policy, ROWS[:1], dataclasses.replace(settings, **changes)).acting == one_pass + kept
+    assert prepared_bytes(policy.lm) > prepared_bytes(policy.lm, trained=False) >= 0
 
 
 def test_frozen_parts_and_cached_prompts_are_counted_as_such(t5):

@@ -44,18 +44,22 @@ def prepared_weights(lm: PreTrainedModel) -> Iterator[None]:
             layer.__dict__.pop("forward", None)
 
 
-def prepared_bytes(lm: PreTrainedModel) -> int:
+def prepared_bytes(lm: PreTrainedModel, trained: bool = True) -> int:
     """
-    Most that [`prepared_weights`] keeps.
+    Most that [`prepared_weights`] keeps, biases apart.
 
     Args:
         lm ([`~transformers.PreTrainedModel`]):
-            The language model; it may be on the meta device, and counts as one on a CPU then.
+            The language model; on the meta device it counts as one on this processor.
+        trained (`bool`, *optional*, defaults to `True`):
+            Count trained weights; without them an output layer that is read in float32 is left.
     """
-    in_float32 = lm.get_output_embeddings() if lm.config.is_encoder_decoder and lm.device.type != "cuda" else None
-    return sum(
-        layer.weight.numel() * (4 if layer is in_float32 else 2 * layer.weight.requires_grad) for layer in _layers(lm)
-    )
+    reorders = lm.config.is_encoder_decoder and lm.device.type in ("cpu", "meta") and reorders_weights()
+    output = lm.get_output_embeddings() if lm.config.is_encoder_decoder else None
+    sizes = {layer: 2 * trained * layer.weight.requires_grad for layer in _layers(lm)}
+    if output in sizes:
+        sizes[output] = 4 * reorders
+    return sum(size * layer.weight.numel() for layer, size in sizes.items())
 
 
 def _layers(lm: PreTrainedModel) -> list[nn.Linear]:

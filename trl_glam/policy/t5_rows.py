@@ -188,7 +188,7 @@ def _multiply(states: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
 def _may_be_overwritten(states: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether a result may take the place of its first operand, one of ours: no gradient needs what was there."""
-    return not torch.is_grad_enabled() and states.dtype == torch.result_type(states, other)
+    return not torch.is_grad_enabled() and states.dtype == torch.promote_types(states.dtype, other.dtype)
 
 
 def _split_heads(states: torch.Tensor, attention: T5Attention) -> torch.Tensor:

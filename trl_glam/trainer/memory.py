@@ -168,14 +168,15 @@ def estimate_memory(policy: ScoringPolicy, rows: Rows, settings: MemorySettings)
         cache = min(states, policy.encoder_cache.max_bytes)
     one_pass = PassWithoutData(policy, settings.bf16, settings.gradient_checkpointing)
     # Sharded weights are not kept, nor are those that an adapter would leave alone.
-    keeps = settings.bf16 and settings.adapter_share is None and settings.split("weights") == 1
+    kept = 0
+    if settings.bf16 and settings.split("weights") == 1:
+        kept = prepared_bytes(base_of(policy.lm), trained=settings.adapter_share is None)
     return MemoryEstimate(
         weights=int(weights * settings.split("weights")),
         gradients=int(trained * settings.split("gradients")),
         optimizer=int(trained * _OPTIMIZER_STATES.get(settings.optim, _ADAMW_STATES) * settings.split("optimizer")),
         activations=one_pass.peak(rows, settings.update_rows, learning=True),
-        acting=one_pass.peak(rows, settings.acting_rows, learning=False)
-        + (prepared_bytes(base_of(policy.lm)) if keeps else 0),
+        acting=one_pass.peak(rows, settings.acting_rows, learning=False) + kept,
         reference=int(language_model * settings.split("weights")) if settings.reference else 0,
         encoder_cache=cache,
     )
